@@ -1,0 +1,1 @@
+"""Connectors of stgraph: readers of stations, and writers of layers that QGIS opens."""

@@ -1,0 +1,1 @@
+"""Sinks: one file each, `write_<name>(graph, target, *, ...)`."""

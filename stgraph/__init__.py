@@ -1,0 +1,1 @@
+"""stgraph: graph-based spatiotemporal forecasts that open in QGIS."""

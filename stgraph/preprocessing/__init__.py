@@ -1,0 +1,1 @@
+"""What is done to a signal before a model sees it."""

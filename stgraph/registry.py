@@ -1,0 +1,79 @@
+"""Names of connectors, models, sinks and graph builders, loaded only when used.
+
+A third party adds its own through the entry-point groups ``stgraph.connectors``,
+``stgraph.models``, ``stgraph.sinks`` and ``stgraph.neighbours``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from stgraph.errors import UnknownNameError, nearest_name
+
+Group = Literal["connectors", "models", "sinks", "neighbours"]
+
+# name -> "module:attribute"; strings only, so that looking a name up imports nothing
+_BUILTIN: dict[Group, dict[str, str]] = {
+    "connectors": {
+        "stations": "stgraph_connectors.stations:read_stations",
+    },
+    "neighbours": {
+        "knn": "stgraph.neighbours:build_knn",
+        "radius": "stgraph.neighbours:build_radius",
+        "gaussian": "stgraph.neighbours:build_gaussian",
+        "delaunay": "stgraph.neighbours:build_delaunay",
+        "contiguity": "stgraph.neighbours:build_contiguity",
+    },
+    "models": {},
+    "sinks": {
+        "geopackage": "stgraph_connectors.sinks.geopackage:write_geopackage",
+        "geoparquet": "stgraph_connectors.sinks.geoparquet:write_geoparquet",
+        "map": "stgraph_connectors.sinks.map:write_map",
+        "animation": "stgraph_connectors.sinks.animation:write_animation",
+    },
+}
+
+
+def names(group: Group) -> list[str]:
+    """Return the known names of a group, ours and those of installed packages."""
+    return sorted({*_BUILTIN[group], *(entry.name for entry in _entries(group))})
+
+
+def load(group: Group, name: str) -> Any:
+    """Return what is registered under a name.
+
+    Parameters
+    ----------
+    group
+        One of ``connectors``, ``models``, ``sinks``, ``neighbours``.
+    name
+        A registered name, as `names` lists them.
+
+    Returns
+    -------
+    Any
+        The function or class behind the name.
+
+    Raises
+    ------
+    UnknownNameError
+        Nobody registered the name; the message holds the known ones and the closest.
+    """
+    if name in _BUILTIN[group]:
+        module, attribute = _BUILTIN[group][name].split(":")
+        return getattr(importlib.import_module(module), attribute)
+    for entry in _entries(group):
+        if entry.name == name:
+            return entry.load()
+    known = names(group)
+    raise UnknownNameError(
+        f"no {group.removesuffix('s')} is called {name!r}{nearest_name(name, known)}; "
+        f"there are {known}"
+    )
+
+
+def _entries(group: Group) -> Any:
+    """Return the entry points that installed packages offer for a group."""
+    return entry_points(group=f"stgraph.{group}")
