@@ -269,7 +269,7 @@ def _clean_nodes(nodes: object, report: Report) -> gpd.GeoDataFrame:
 def _check_coordinates(nodes: gpd.GeoDataFrame, report: Report) -> None:
     """Note geometries that are empty, not finite, or no degrees in a geographic CRS."""
     present = nodes.geometry[nodes.geometry.notna()]
-    west, south, east, north = shapely.bounds(present.to_numpy()).T
+    west, south, east, north = shapely.bounds(np.asarray(present)).T
     odd = ~np.isfinite(west + south + east + north)  # empty geometry has NaN bounds
     if odd.any():
         ids = list(present.index[odd][:5])
