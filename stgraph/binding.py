@@ -1,0 +1,216 @@
+"""Check the options of a config table against the signature of the function they are for."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from stgraph.errors import nearest_name
+from stgraph.report import Report
+
+# ${NAME} or ${NAME:-default}
+_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
+
+
+class Origin(NamedTuple):
+    """Where the values of a config come from, and where findings about them go."""
+
+    report: Report
+    folder: Path | None = None  # what relative paths are relative to; None leaves them alone
+    environment: Mapping[str, str] = os.environ  # what ``${NAME}`` in a path may name
+
+
+def bind_options(
+    function: Callable[..., Any],
+    table: Mapping[str, Any],
+    *,
+    where: str,
+    origin: Origin,
+    given: int = 0,
+    also: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the options of a table as keyword arguments that fit a function.
+
+    Parameters
+    ----------
+    function
+        Any function or class with named parameters; its annotations say what a value may be.
+    table
+        Option names and values as TOML gives them.
+    where
+        Place of the table for messages, such as ``"job.toml, [graph]"``.
+    origin
+        Its report collects unknown and missing names and values of another type. A parameter
+        takes a path, resolved from its folder, when the annotation mentions `pathlib.Path` or
+        `os.PathLike`.
+    given
+        How many leading parameters the caller passes itself; they are no options.
+    also
+        Other names that the table may hold, for the hint at the nearest one.
+
+    Returns
+    -------
+    dict
+        Keyword arguments with the types of the annotations; only the names found in `table`.
+    """
+    parameters = _options_of(function, given)
+    hints = _hints_of(function)
+    known = sorted({*parameters, *also})
+    bound: dict[str, Any] = {}
+    for name, value in table.items():
+        place = f"{where} `{name}`"
+        if name in parameters:
+            hint = hints.get(name, Any)
+            if _takes_path(hint):
+                value = _resolve_all(value, place, origin)
+            bound[name] = _convert(value, hint, place, origin.report)
+        else:
+            todo = f"remove it{nearest_name(name, known)}; there are {known}"
+            origin.report.error(place, "is an unknown key", todo)
+    if inspect.isclass(function) and issubclass(function, BaseModel):
+        _check_model(function, bound, where, origin.report)
+        return bound
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in table:
+            origin.report.error(f"{where} `{name}`", "is missing", f"add `{name} = ...`")
+    return bound
+
+
+def resolve_path(text: str, where: str, origin: Origin) -> str:
+    """Return a path of a config with its variables filled in, absolute where a folder is given."""
+    folder, environment = origin.folder, origin.environment
+    missing = [
+        match["name"]
+        for match in _VARIABLE.finditer(text)
+        if match["default"] is None and not environment.get(match["name"])
+    ]
+    if missing:
+        todo = f"run: export {missing[0]}=..."
+        origin.report.error(where, f"names ${{{missing[0]}}}, which is not set", todo)
+        return text
+    if "\0" in text or not text.strip():
+        origin.report.error(where, f"cannot be {text!r}", "give a path")
+        return text
+    filled = _VARIABLE.sub(lambda found: environment.get(found["name"]) or found["default"], text)
+    path = Path(filled).expanduser()
+    return str(path) if folder is None else os.path.normpath(folder / path)
+
+
+def explain(error: ValidationError, given: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield key, what is wrong and what to do, for every key that pydantic refused."""
+    items = error.errors()
+    for key in dict.fromkeys(str(item["loc"][0]) for item in items):
+        if key in given:
+            own = [item for item in items if item["loc"][0] == key]
+            yield key, f"cannot be {given[key]!r}", _what_to_give(own)
+        else:
+            yield key, "is missing", f"add `{key} = ...`"
+
+
+def _what_to_give(items: Iterable[ErrorDetails]) -> str:
+    """Return what to give instead of one value, from what pydantic says about it."""
+    texts = []
+    for item in items:
+        if item["type"] != "needs_python_object":  # the branch for objects passed in Python
+            text = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            place = next((part for part in item["loc"] if isinstance(part, int)), None)
+            texts.append(text if place is None else f"{text} (item {place})")
+    return "give " + (" or ".join(dict.fromkeys(texts)) or "another type of value")
+
+
+def _check_model(
+    model: type[BaseModel], bound: Mapping[str, Any], where: str, report: Report
+) -> None:
+    """Note values that a pydantic model refuses although their type is right."""
+    if report.errors:
+        return  # of a wrong type already
+    try:
+        model(**bound)
+    except ValidationError as error:
+        for key, what, todo in explain(error, bound):
+            report.error(f"{where} `{key}`", what, todo)
+
+
+def _options_of(function: Callable[..., Any], given: int) -> dict[str, inspect.Parameter]:
+    """Return the parameters that may be named, without the leading ones the caller passes."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = list(inspect.signature(function).parameters.values())[given:]
+    return {parameter.name: parameter for parameter in parameters if parameter.kind in kinds}
+
+
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations as types; those that only a type checker can see are left out."""
+    target: Any = function
+    if inspect.isclass(function) and not (
+        dataclasses.is_dataclass(function) or issubclass(function, BaseModel)
+    ):
+        target = function.__init__
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except NameError:
+        return dict(_hints_one_by_one(target))
+
+
+def _hints_one_by_one(target: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the annotations that can be resolved."""
+    names = getattr(inspect.unwrap(target), "__globals__", {})
+    for name, hint in inspect.get_annotations(target).items():
+        holder = type("holder", (), {"__annotations__": {name: hint}})
+        try:
+            yield name, typing.get_type_hints(holder, globalns=names, include_extras=True)[name]
+        except NameError:
+            continue
+
+
+def _takes_path(hint: Any) -> bool:
+    """Tell whether a path may be given."""
+    if any(isinstance(kind, type) and issubclass(kind, os.PathLike) for kind in _kinds(hint)):
+        return True
+    return any(_takes_path(part) for part in typing.get_args(hint))
+
+
+def _kinds(hint: Any) -> tuple[Any, Any]:
+    """Return an annotation and what it is an alias of: ``PathLike[str]`` and ``PathLike``."""
+    return hint, typing.get_origin(hint)
+
+
+def _resolve_all(value: Any, where: str, origin: Origin) -> Any:
+    """Return a path value, or the paths of a list of them, made absolute."""
+    if isinstance(value, list):
+        return [_resolve_all(item, where, origin) for item in value]
+    return resolve_path(value, where, origin) if isinstance(value, str) else value
+
+
+def _convert(value: Any, hint: Any, where: str, report: Report) -> Any:
+    """Return a TOML value as the annotated type, or note that it is none."""
+    simple = inspect.isclass(hint) and (
+        dataclasses.is_dataclass(hint) or issubclass(hint, BaseModel)
+    )
+    config = None if simple else ConfigDict(arbitrary_types_allowed=True)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(hint, config=config)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return value  # an annotation pydantic cannot read: the function itself will check
+    try:
+        # through JSON: strict about 8 and "8", lenient where TOML has no type of its own (tuples)
+        return adapter.validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        report.error(where, f"cannot be {value!r}", _what_to_give(error.errors()))
+        return value
