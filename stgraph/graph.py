@@ -10,18 +10,27 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import geopandas as gpd
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import shapely
 from scipy.sparse import csr_array
 
+from stgraph._canonical import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    clean_edge_index,
+    clean_nodes,
+    clean_time,
+    clean_values,
+    clean_weight,
+    is_zone,
+)
 from stgraph.errors import GraphError, InputError, nearest_name
 from stgraph.report import Report
 
+__all__ = ["BoolArray", "Feature", "FloatArray", "IntArray", "Role", "STGraph"]
+
 Role = Literal["target", "observed", "known_future", "static"]
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 _CHUNK_VALUES = 4_000_000  # values checked at once, so that a memory map is never read whole
 
@@ -89,20 +98,23 @@ class STGraph:
     def __post_init__(self) -> None:
         """Bring the parts into their canonical types, then check all of them at once."""
         report = Report()
-        _set(self, "nodes", _clean_nodes(self.nodes, report))
-        _set(self, "edge_index", _clean_edge_index(self.edge_index, report))
-        _set(self, "edge_weight", _clean_weight(self.edge_weight, self.edge_index, report))
-        _set(self, "time", _clean_time(self.time, report))
-        _set(self, "values", _clean_values(self.values, len(self.nodes), report))
-        _set(self, "features", tuple(self.features))
+        _set(self, "nodes", clean_nodes(self.nodes, report))
+        _set(self, "edge_index", clean_edge_index(self.edge_index, report))
+        _set(self, "edge_weight", clean_weight(self.edge_weight, self.edge_index, report))
+        _set(self, "time", clean_time(self.time, report))
+        _set(self, "values", clean_values(self.values, len(self.nodes), report))
+        _set(self, "features", _clean_features(self.features, report))
         # shapes decide whether the remaining checks make sense at all
         _check_edges(self, report)
         _check_shapes(self, report)
+        _check_features(self, report)
         if not report.errors:
             mask = np.isfinite(self.values) if self.mask is None else np.asarray(self.mask)
             _set(self, "mask", mask)
             _check_signal(self, report)
-        if self.zone not in available_timezones():
+        if not isinstance(self.provenance, Mapping):
+            report.error("`provenance`", f"is a {type(self.provenance).__name__}", "pass a dict")
+        if not is_zone(self.zone):
             report.error(
                 "`zone`",
                 f"unknown time zone {self.zone!r}{nearest_name(self.zone, available_timezones())}",
@@ -217,7 +229,7 @@ class STGraph:
                 other.nodes.drop(columns="geometry", errors="ignore")
             )
             and self.nodes.crs == other.nodes.crs
-            and bool(self.nodes.geometry.geom_equals(other.nodes.geometry).all())
+            and _same_geometry(self.nodes, other.nodes)
             and np.array_equal(self.edge_index, other.edge_index)
             and np.array_equal(self.edge_weight, other.edge_weight)
             and (self.weight_unit, self.zone) == (other.weight_unit, other.zone)
@@ -241,125 +253,30 @@ def _set(graph: STGraph, name: str, value: object) -> None:
     object.__setattr__(graph, name, value)
 
 
-def _clean_nodes(nodes: object, report: Report) -> gpd.GeoDataFrame:
-    """Return the nodes as a GeoDataFrame with an active geometry and a `kind`."""
-    if not isinstance(nodes, gpd.GeoDataFrame):
-        report.error("`nodes`", f"is a {type(nodes).__name__}", "pass a GeoDataFrame")
-        return gpd.GeoDataFrame(geometry=[])
-    if nodes.active_geometry_name is None:
-        report.error("`nodes`", "has no active geometry column", "call set_geometry() on it")
-        return gpd.GeoDataFrame(index=nodes.index, geometry=gpd.GeoSeries(index=nodes.index))
-    if nodes.active_geometry_name != "geometry":
-        nodes = nodes.rename_geometry("geometry")
-    if "kind" not in nodes.columns:
-        nodes = nodes.assign(kind="station")
-    if len(nodes) == 0:
-        report.error("`nodes`", "is empty", "a graph needs at least one node")
-    duplicated = nodes.index[nodes.index.duplicated()].unique()
-    if len(duplicated):
-        report.error("`nodes`", f"ids appear twice: {list(duplicated[:5])}", "make ids unique")
-    if nodes.index.hasnans:
-        report.error("`nodes`", f"{int(np.sum(nodes.index.isna()))} ids are missing", "fill them")
-    if nodes.crs is None and nodes.geometry.notna().any():
-        report.error("`nodes`", "has geometry but no CRS", "call set_crs() on it")
-    _check_coordinates(nodes, report)
-    return nodes
+def _same_geometry(nodes: gpd.GeoDataFrame, others: gpd.GeoDataFrame) -> bool:
+    """Tell whether two node tables with the same index have the same geometry, or both none."""
+    first, second = np.asarray(nodes.geometry), np.asarray(others.geometry)
+    missing = shapely.is_missing(first)
+    same = shapely.equals_exact(first, second, tolerance=0.0) | missing
+    return bool(same.all() and np.array_equal(missing, shapely.is_missing(second)))
 
 
-def _check_coordinates(nodes: gpd.GeoDataFrame, report: Report) -> None:
-    """Note geometries that are empty, not finite, or no degrees in a geographic CRS."""
-    present = nodes.geometry[nodes.geometry.notna()]
-    west, south, east, north = shapely.bounds(np.asarray(present)).T
-    odd = ~np.isfinite(west + south + east + north)  # empty geometry has NaN bounds
-    if odd.any():
-        ids = list(present.index[odd][:5])
-        report.error("`nodes`", f"empty or not finite geometry at {ids}", "drop or repair them")
-    if nodes.crs is not None and nodes.crs.is_geographic and len(present):
-        outside = (west < -360) | (east > 360) | (south < -90) | (north > 90)
-        if outside.any():
-            first = int(np.argmax(outside))
-            report.error(
-                "`nodes`",
-                f"{int(outside.sum())} geometries lie outside the degrees of {nodes.crs.name}, "
-                f"first at ({west[first]:g}, {south[first]:g})",
-                "check the CRS and whether latitude and longitude are swapped",
-                count=int(outside.sum()),
-            )
-
-
-def _clean_edge_index(edge_index: object, report: Report) -> IntArray:
-    """Return the edge index as (2, E) int64."""
-    empty = np.zeros((2, 0), dtype=np.int64)
-    if edge_index is None:
-        return empty
-    array = np.asarray(edge_index)
-    if array.ndim != 2 or array.shape[0] != 2:
-        report.error("`edge_index`", f"has shape {array.shape}", "it must be (2, E)")
-        return empty
-    if array.size and not np.issubdtype(array.dtype, np.integer):
-        report.error("`edge_index`", f"has dtype {array.dtype}", "it must hold whole numbers")
-        return empty
-    return array.astype(np.int64, copy=False)
-
-
-def _clean_weight(weight: object, edge_index: IntArray, report: Report) -> FloatArray:
-    """Return the edge weights as (E,) float32."""
-    if weight is None:
-        return np.ones(edge_index.shape[1], dtype=np.float32)
-    array = np.asarray(weight)
-    if array.size and not np.issubdtype(array.dtype, np.number):
-        report.error("`edge_weight`", f"has dtype {array.dtype}", "it must hold numbers")
-        return np.ones(edge_index.shape[1], dtype=np.float32)
-    return array.astype(np.float32, copy=False)
-
-
-def _clean_time(time: object, report: Report) -> pd.DatetimeIndex:
-    """Return the time axis in UTC with its step as `freq`, or note why it is not one."""
-    empty = pd.DatetimeIndex([], tz="UTC")
-    if time is None:
-        return empty
-    try:
-        index = pd.DatetimeIndex(time)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        report.error("`time`", f"cannot be read as instants ({error})", "pass a DatetimeIndex")
-        return empty
-    freq = index.freq
-    index = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
-    index = index.as_unit("us")
-    if index.hasnans:
-        report.error("`time`", f"{int(np.sum(index.isna()))} instants are missing", "fill them")
-        return index
-    if len(index) < 2:
-        return index if freq is None else pd.DatetimeIndex(index, freq=freq)
-    steps = np.diff(index.asi8)
-    if steps[0] <= 0 or (steps != steps[0]).any():
-        place = int(np.argmax((steps != steps[0]) | (steps <= 0)))
-        report.error(
-            "`time`",
-            f"does not rise by a fixed step: {index[place]} is followed by {index[place + 1]}",
-            "sort, remove duplicates and resample to a fixed step",
-        )
-        return index
-    return pd.date_range(index[0], periods=len(index), freq=pd.Timedelta(steps[0], unit="us"))
-
-
-def _clean_values(values: object, n_nodes: int, report: Report) -> FloatArray:
-    """Return the values as (T, N, F) float32; a float32 memory map stays one."""
-    if values is None:
-        return np.zeros((0, n_nodes, 0), dtype=np.float32)
-    array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    if array.dtype == bool or not np.issubdtype(array.dtype, np.number):
-        report.error("`values`", f"has dtype {array.dtype}", "it must hold numbers")
-        return np.zeros((0, n_nodes, 0), dtype=np.float32)
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)
+def _clean_features(features: object, report: Report) -> tuple[Feature, ...]:
+    """Return the features as a tuple, or note what is none."""
+    given = tuple(features) if isinstance(features, Iterable) else (features,)
+    others = [feature for feature in given if not isinstance(feature, Feature)]
+    if others or isinstance(features, str):
+        shown = features if isinstance(features, str) else others[0]
+        report.error("`features`", f"holds {shown!r}", "use Feature(name, unit, role) for each")
+        return ()
+    return given
 
 
 def _check_edges(graph: STGraph, report: Report) -> None:
     """Note edges that point nowhere and weights that are no numbers."""
     edge_index, weight, n_nodes = graph.edge_index, graph.edge_weight, graph.n_nodes
     outside = edge_index[(edge_index < 0) | (edge_index >= n_nodes)]
-    if outside.size:
+    if outside.size and n_nodes:
         report.error(
             "`edge_index`",
             f"points at node {int(outside[0])} but the graph has {n_nodes} nodes "
@@ -373,6 +290,13 @@ def _check_edges(graph: STGraph, report: Report) -> None:
         report.error(
             "`edge_weight`", f"is {weight[position]} at edge {position}", "use finite weights"
         )
+    edges_crs = getattr(graph.edges, "crs", None)
+    if edges_crs is not None and graph.nodes.crs is not None and edges_crs != graph.nodes.crs:
+        report.error(
+            "`edges`",
+            f"is in {edges_crs.name} but `nodes` in {graph.nodes.crs.name}",
+            "call to_crs() on one of them",
+        )
     if graph.edges is not None and len(graph.edges) != graph.n_edges:
         report.error(
             "`edges`", f"has {len(graph.edges)} rows for {graph.n_edges} edges", "one row an edge"
@@ -380,20 +304,32 @@ def _check_edges(graph: STGraph, report: Report) -> None:
 
 
 def _check_shapes(graph: STGraph, report: Report) -> None:
-    """Note arrays whose shape does not fit nodes, time and features."""
-    expected = (graph.n_steps, graph.n_nodes, graph.n_features)
-    if graph.values.shape != expected:
+    """Note arrays whose shape does not fit time, nodes and features."""
+    # a part that could not be read has no length, so its axis is not compared
+    unread = {finding.where for finding in report.errors}
+    expected = [graph.n_steps, graph.n_nodes, graph.n_features]
+    shape = graph.values.shape
+    if len(shape) == 3:
+        for axis, part in enumerate(["`time`", "`nodes`", "`features`"]):
+            expected[axis] = shape[axis] if part in unread else expected[axis]
+    if "`values`" in unread:
+        return
+    if shape != tuple(expected):
         report.error(
             "`values`",
-            f"has shape {graph.values.shape}",
-            f"{expected} = (time, nodes, features) expected",
+            f"has shape {shape}",
+            f"{tuple(expected)} = (time, nodes, features) expected",
         )
     if graph.mask is not None:
         mask = np.asarray(graph.mask)
         if mask.dtype != bool:
             report.error("`mask`", f"has dtype {mask.dtype}", "it must be bool, True = observed")
-        if mask.shape != graph.values.shape:
-            report.error("`mask`", f"has shape {mask.shape}", f"{graph.values.shape} expected")
+        if mask.shape != shape:
+            report.error("`mask`", f"has shape {mask.shape}", f"{shape} expected")
+
+
+def _check_features(graph: STGraph, report: Report) -> None:
+    """Note features whose name appears twice or whose role nobody knows."""
     names = [feature.name for feature in graph.features]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
