@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench docs clean format
+.PHONY: demo test lint bench docs clean format constraints
 
 # one stamp file per set of packages: a second call reuses what is there
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -36,6 +36,9 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict
+
+constraints: $(VENV)/.dev
+	$(BIN)/python .ci/constraints.py
 
 clean:
 	rm -rf $(VENV) demo build dist site .mypy_cache .pytest_cache .ruff_cache
