@@ -1,6 +1,6 @@
 """Write the installed version of everything that stgraph-gis with its extras needs.
 
-`make constraints` runs this, and the result is constraints.txt. Local version parts such as ``+cpu`` are left out,
+`make constraints` runs this. Local version parts such as ``+cpu`` are left out,
 so that the CPU and the CUDA build of the same torch both fit.
 """
 
