@@ -1,0 +1,466 @@
+"""QGIS styles (QML) and layer metadata, generated for whatever store the layer lives in.
+
+Nothing here knows GeoPackage or PostGIS: a sink puts the texts where its store keeps styles.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stgraph_connectors.styles import Classes, Style
+
+__all__ = [
+    "Classes",
+    "GeometryKind",
+    "LayerView",
+    "Style",
+    "build_graduated_qml",
+    "build_metadata_xml",
+    "build_plain_qml",
+    "format_sparkline",
+    "geometry_kind",
+]
+
+GeometryKind = Literal["point", "line", "polygon"]
+
+_VERSION = "3.22.0-Białowieża"  # the oldest QGIS these styles are tested with
+_CATEGORIES = "LayerConfiguration|Symbology|Labeling|Fields|MapTips|Temporal"
+_OUTLINE = "#2f3437"
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_SIZES: dict[GeometryKind, float] = {"point": 3.4, "line": 0.9, "polygon": 0.1}
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """What QGIS shows of a layer beside its colours.
+
+    Parameters
+    ----------
+    time_column
+        Instant column that the temporal controller filters on. None: the layer has no time.
+    step
+        How long a row is valid from its instant on. None: the instant only.
+    name_column
+        Column that names a feature in lists, map tips and labels.
+    value_columns
+        Columns shown in the map tip, in order, with their legend title as value.
+    text_columns
+        Columns shown in the map tip as they are, under the values (local time, sparkline).
+    aliases
+        Column name to the name that a person reads, with the unit.
+    labels
+        Write the name beside each feature.
+    """
+
+    time_column: str | None = None
+    step: pd.Timedelta | None = None
+    name_column: str = "node_id"
+    value_columns: Mapping[str, str] | None = None
+    text_columns: Sequence[str] = ()
+    aliases: Mapping[str, str] | None = None
+    labels: bool = False
+
+
+def build_graduated_qml(
+    classes: Classes,
+    column: str,
+    *,
+    geometry: GeometryKind,
+    view: LayerView | None = None,
+    size_mm: float | None = None,
+) -> str:
+    """Return a QGIS style that colours a layer by the classes of one column.
+
+    Parameters
+    ----------
+    classes
+        Class limits and colours; the outermost classes take every value beyond them.
+    column
+        Column with the numbers, in the unit of the classes.
+    geometry
+        What is drawn: ``point``, ``line`` or ``polygon``.
+    view
+        Time, map tip and names. None: colours only.
+    size_mm
+        Point diameter or line width in millimetres. None: 3.4, 0.9.
+
+    Returns
+    -------
+    str
+        The QML document.
+    """
+    view = view or LayerView()
+    root = _start_document(view)
+    renderer = ET.SubElement(
+        root,
+        "renderer-v2",
+        type="graduatedSymbol",
+        attr=column,
+        graduatedMethod="GraduatedColor",
+        symbollevels="0",
+        enableorderby="0",
+        forceraster="0",
+    )
+    ranges = ET.SubElement(renderer, "ranges")
+    unit = f" {classes.unit}" if classes.unit else ""
+    limits = classes.limits
+    for i, label in enumerate(classes.labels):
+        ET.SubElement(
+            ranges,
+            "range",
+            symbol=str(i),
+            lower=repr(limits[i]),
+            upper=repr(limits[i + 1]),
+            label=label + unit,
+            render="true",
+        )
+    symbols = ET.SubElement(renderer, "symbols")
+    size = _SIZES[geometry] if size_mm is None else size_mm
+    for i, colour in enumerate(classes.colours):
+        _add_symbol(symbols, str(i), geometry, colour, size)
+    _add_source_symbol(renderer, geometry, classes.colours[0], size)
+    ET.SubElement(ET.SubElement(renderer, "classificationMethod", id="Custom"), "parameters")
+    return _finish_document(root, view, geometry)
+
+
+def build_plain_qml(
+    *,
+    geometry: GeometryKind,
+    colour: str = "#8b9196",
+    size_mm: float | None = None,
+    view: LayerView | None = None,
+) -> str:
+    """Return a QGIS style with one quiet symbol, for the nodes and edges under a coloured layer.
+
+    Parameters
+    ----------
+    geometry
+        What is drawn: ``point``, ``line`` or ``polygon``.
+    colour
+        Colour as ``#rrggbb``.
+    size_mm
+        Point diameter or line width in millimetres. None: a little less than coloured layers.
+    view
+        Map tip and names. None: the symbol only.
+
+    Returns
+    -------
+    str
+        The QML document.
+    """
+    view = view or LayerView()
+    root = _start_document(view)
+    renderer = ET.SubElement(root, "renderer-v2", type="singleSymbol", symbollevels="0")
+    size = {"point": 1.8, "line": 0.3, "polygon": 0.1}[geometry] if size_mm is None else size_mm
+    _add_symbol(ET.SubElement(renderer, "symbols"), "0", geometry, colour, size, cased=False)
+    return _finish_document(root, view, geometry)
+
+
+def build_metadata_xml(
+    *,
+    title: str,
+    abstract: str,
+    attribution: str | None = None,
+    keywords: Sequence[str] = (),
+    crs: str | None = None,
+) -> str:
+    """Return QGIS layer metadata: what the layer shows, and whom to name as its source.
+
+    Parameters
+    ----------
+    title, abstract
+        Plain text.
+    attribution
+        Whom to name, with the licence. None: nobody.
+    keywords
+        Words for the catalogue.
+    crs
+        Authority code such as ``EPSG:2193``. None leaves it out.
+
+    Returns
+    -------
+    str
+        The metadata document in QGIS's own format.
+    """
+    root = ET.Element("qgis", version=_VERSION)
+    for tag, text in (
+        ("identifier", title),
+        ("parentidentifier", ""),
+        ("language", "ENG"),
+        ("type", "dataset"),
+        ("title", title),
+        ("abstract", abstract),
+    ):
+        ET.SubElement(root, tag).text = _clean(text)
+    if keywords:
+        words = ET.SubElement(root, "keywords", vocabulary="gmd:topicCategory")
+        for word in keywords:
+            ET.SubElement(words, "keyword").text = _clean(word)
+    if attribution:
+        ET.SubElement(root, "rights").text = _clean(attribution)
+        ET.SubElement(root, "license").text = _clean(attribution)
+    if crs:
+        spatial = ET.SubElement(ET.SubElement(root, "crs"), "spatialrefsys")
+        ET.SubElement(spatial, "authid").text = crs
+    return ET.tostring(root, encoding="unicode")
+
+
+def format_sparkline(values: npt.ArrayLike, *, width: int = 24) -> list[str]:
+    """Return one line of block characters per node, scaled to the node's own range.
+
+    Parameters
+    ----------
+    values
+        (T, N) numbers; missing ones become a dot.
+    width
+        Longest line; longer series are averaged into that many parts.
+
+    Returns
+    -------
+    list[str]
+        N texts of min(T, width) characters.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    bounds = np.linspace(0, len(array), min(len(array), width) + 1).round().astype(int)
+    parts = [_mean_of_known(array[a:b]) for a, b in pairwise(bounds)]
+    if not parts:
+        return [""] * array.shape[1]
+    table = np.stack(parts)  # (width, N)
+    known = np.isfinite(table)
+    low = np.where(known, table, np.inf).min(axis=0)
+    span = np.where(known, table, -np.inf).max(axis=0) - low
+    span = np.where(np.isfinite(span) & (span > 0), span, 1.0)
+    level = np.where(known, (table - np.where(np.isfinite(low), low, 0)) / span * 7, 0)
+    symbols = np.where(known, np.array(list(_BLOCKS))[level.round().astype(int)], "·")
+    return ["".join(column) for column in symbols.T]
+
+
+def geometry_kind(types: Sequence[str]) -> GeometryKind:
+    """Return what most geometries are, from names such as ``MultiLineString`` (None is skipped)."""
+    names = [name for name in types if isinstance(name, str)]
+    lines = sum("Line" in name for name in names)
+    areas = sum("Polygon" in name for name in names)
+    if max(lines, areas) * 2 <= len(names):
+        return "point"
+    return "line" if lines >= areas else "polygon"
+
+
+def _mean_of_known(block: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the column means of the finite numbers, NaN for a column without any."""
+    known = np.isfinite(block)
+    count = known.sum(axis=0)
+    total = np.where(known, block, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _start_document(view: LayerView) -> ET.Element:
+    """Return the root of a style with its temporal settings."""
+    root = ET.Element(
+        "qgis",
+        version=_VERSION,
+        styleCategories=_CATEGORIES,
+        labelsEnabled=str(int(view.labels)),
+    )
+    if view.time_column is None:
+        return root
+    duration, unit = _duration(view.step)
+    temporal = ET.SubElement(
+        root,
+        "temporal",
+        enabled="1",
+        mode="1",  # instant in one field, valid for a fixed duration
+        startField=view.time_column,
+        endField="",
+        fixedDuration=duration,
+        durationUnit=unit,
+        durationField="",
+        startExpression="",
+        endExpression="",
+        accumulate="0",
+        limitMode="0",  # a row counts from its instant on, up to but without the next
+    )
+    span = ET.SubElement(temporal, "fixedRange")
+    ET.SubElement(span, "start")
+    ET.SubElement(span, "end")
+    return root
+
+
+def _finish_document(root: ET.Element, view: LayerView, geometry: GeometryKind) -> str:
+    """Add labels, aliases, display name and map tip, and return the text."""
+    if view.labels:
+        _add_labels(root, view.name_column, geometry)
+    aliases = ET.SubElement(root, "aliases")
+    for i, (column, text) in enumerate((view.aliases or {}).items()):
+        ET.SubElement(aliases, "alias", field=column, index=str(i), name=_clean(text))
+    ET.SubElement(root, "previewExpression").text = _quote(view.name_column)
+    ET.SubElement(root, "mapTip").text = _map_tip(view)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _duration(step: pd.Timedelta | None) -> tuple[str, str]:
+    """Return how long a row is valid, as number and QGIS unit: a second less than a step.
+
+    GeoPackage instants are compared as text, and ``03:00:00.000Z`` sorts after ``03:00:00``: with
+    the whole step, the frame from 04:00 on would show the rows of 03:00 as well.
+    """
+    seconds = 0.0 if step is None else step.total_seconds()
+    value = seconds - 1 if seconds > 2 else seconds
+    return (str(int(value)) if value == int(value) else repr(value)), "s"
+
+
+def _map_tip(view: LayerView) -> str:
+    """Return the HTML that QGIS shows at the pointer."""
+    lines = [f"<b>[% {_quote(view.name_column)} %]</b>"]
+    for column, title in (view.value_columns or {}).items():
+        name = _quote(column)
+        shown = f"coalesce(format_number({name}, if(abs({name}) < 10, 2, 0)), '–')"
+        lines.append(f"{_escape(title)}: <b>[% {shown} %]</b>")
+    lines += [f"[% coalesce({_quote(column)}, '') %]" for column in view.text_columns]
+    return "<br>".join(lines)
+
+
+def _quote(column: str) -> str:
+    """Return a column name as QGIS expressions write it."""
+    return '"' + _clean(column).replace('"', '""') + '"'
+
+
+def _escape(text: str) -> str:
+    """Return text for HTML, without starting an expression."""
+    plain = _clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return plain.replace("[%", "[ %")
+
+
+def _clean(text: str) -> str:
+    """Return text without the characters that XML cannot hold."""
+    return _NOT_XML.sub("", text)
+
+
+def _add_symbol(
+    parent: ET.Element,
+    name: str,
+    geometry: GeometryKind,
+    colour: str,
+    size: float,
+    *,
+    cased: bool = True,
+) -> None:
+    """Add a marker, a line (with a dark casing) or a fill."""
+    kind = {"point": "marker", "line": "line", "polygon": "fill"}[geometry]
+    symbol = ET.SubElement(
+        parent, "symbol", type=kind, name=name, alpha="1", force_rhr="0", clip_to_extent="1"
+    )
+    if geometry == "point":
+        options = {
+            "name": "circle",
+            "color": _rgba(colour),
+            "size": _number(size),
+            "size_unit": "MM",
+            "outline_color": _rgba(_OUTLINE if cased else "#ffffff"),
+            "outline_width": _number(min(0.2, size / 12)),
+            "outline_width_unit": "MM",
+            "outline_style": "solid",
+        }
+        _add_layer(symbol, "SimpleMarker", options)
+    elif geometry == "line":
+        if cased:
+            _add_layer(symbol, "SimpleLine", _line_options(_OUTLINE, size * 1.45))
+        _add_layer(symbol, "SimpleLine", _line_options(colour, size))
+    else:
+        options = {
+            "color": _rgba(colour),
+            "style": "solid",
+            "outline_color": _rgba("#ffffff"),
+            "outline_width": _number(size),
+            "outline_width_unit": "MM",
+            "outline_style": "solid",
+            "joinstyle": "round",
+        }
+        _add_layer(symbol, "SimpleFill", options)
+
+
+def _add_source_symbol(
+    renderer: ET.Element, geometry: GeometryKind, colour: str, size: float
+) -> None:
+    """Add the symbol that QGIS copies when a user adds a class."""
+    _add_symbol(ET.SubElement(renderer, "source-symbol"), "0", geometry, colour, size)
+
+
+def _line_options(colour: str, width: float) -> dict[str, str]:
+    """Return the options of a solid round line."""
+    return {
+        "line_color": _rgba(colour),
+        "line_width": _number(width),
+        "line_width_unit": "MM",
+        "line_style": "solid",
+        "capstyle": "round",
+        "joinstyle": "round",
+    }
+
+
+def _add_layer(symbol: ET.Element, kind: str, options: Mapping[str, str]) -> None:
+    """Add a symbol layer with its options, in both notations that QGIS 3 reads."""
+    layer = ET.SubElement(symbol, "layer", {"class": kind}, enabled="1", locked="0")
+    layer.set("pass", "0")
+    table = ET.SubElement(layer, "Option", type="Map")
+    for name, value in options.items():
+        ET.SubElement(table, "Option", type="QString", name=name, value=value)
+    for name, value in options.items():
+        ET.SubElement(layer, "prop", k=name, v=value)
+
+
+def _add_labels(root: ET.Element, column: str, geometry: GeometryKind) -> None:
+    """Add small names with a light halo, left out where they would overlap."""
+    labeling = ET.SubElement(root, "labeling", type="simple")
+    settings = ET.SubElement(labeling, "settings")
+    style = ET.SubElement(
+        settings,
+        "text-style",
+        fieldName=column,
+        isExpression="0",
+        fontSize="7.5",
+        fontSizeUnit="Point",
+        textColor=_rgba(_OUTLINE),
+        textOpacity="1",
+        multilineHeight="1",
+    )
+    ET.SubElement(
+        style,
+        "text-buffer",
+        bufferDraw="1",
+        bufferSize="0.8",
+        bufferSizeUnits="MM",
+        bufferColor=_rgba("#ffffff"),
+        bufferOpacity="0.85",
+    )
+    around = "6" if geometry == "point" else "2" if geometry == "line" else "0"
+    ET.SubElement(
+        settings,
+        "placement",
+        placement=around,
+        predefinedPositionOrder="TR,TL,BR,BL,R,L,TSR,BSR",
+        dist="0.6",
+        distUnits="MM",
+        offsetType="1",
+    )
+    ET.SubElement(settings, "rendering", displayAll="0", obstacle="1", drawLabels="1")
+
+
+def _rgba(colour: str) -> str:
+    """Return ``#rrggbb`` as ``r,g,b,255``."""
+    return ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) + ",255"
+
+
+def _number(value: float) -> str:
+    """Return a short text of a size."""
+    return f"{value:.4g}" if math.isfinite(value) else "0"
