@@ -71,7 +71,7 @@ def bind_options(
         Keyword arguments with the types of the annotations; only the names found in `table`.
     """
     parameters = _options_of(function, given)
-    hints = _hints_of(function)
+    hints = hints_of(function)
     known = sorted({*parameters, *also})
     bound: dict[str, Any] = {}
     for name, value in table.items():
@@ -80,7 +80,7 @@ def bind_options(
             hint = hints.get(name, Any)
             if _takes_path(hint):
                 value = _resolve_all(value, place, origin)
-            bound[name] = _convert(value, hint, place, origin.report)
+            bound[name] = convert(value, hint, place, origin)
         else:
             todo = f"remove it{nearest_name(name, known)}; there are {known}"
             origin.report.error(place, "is an unknown key", todo)
@@ -135,6 +135,54 @@ def _what_to_give(items: Iterable[ErrorDetails]) -> str:
     return "give " + (" or ".join(dict.fromkeys(texts)) or "another type of value")
 
 
+def convert(value: Any, hint: Any, where: str, origin: Origin) -> Any:
+    """Return a TOML value as the annotated type, or note that it is none."""
+    nested = next((part for part in (hint, *typing.get_args(hint)) if _is_record(part)), None)
+    if nested is not None and isinstance(value, Mapping):
+        return _convert_table(value, nested, where, origin)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(
+            hint, config=None if _is_record(hint) else ConfigDict(arbitrary_types_allowed=True)
+        )
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return value  # an annotation pydantic cannot read: the function itself will check
+    try:
+        # through JSON: strict about 8 and "8", lenient where TOML has no type of its own (tuples)
+        return adapter.validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        origin.report.error(where, f"cannot be {value!r}", _what_to_give(error.errors()))
+        return value
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations as types; those that only a type checker can see are left out."""
+    target: Any = function
+    if inspect.isclass(function) and not _is_record(function):
+        target = function.__init__
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except NameError:
+        return dict(_hints_one_by_one(target))
+
+
+def _convert_table(table: Mapping[str, Any], record: Any, where: str, origin: Origin) -> Any:
+    """Return a nested table as the dataclass it is meant for."""
+    before = len(origin.report.errors)
+    bound = bind_options(record, table, where=where, origin=origin)
+    if len(origin.report.errors) > before:
+        return None
+    try:
+        return record(**bound)
+    except ValueError as error:  # our own errors are value errors too
+        origin.report.error(where, str(error))
+        return None
+
+
+def _is_record(hint: Any) -> bool:
+    """Tell whether an annotation is a dataclass or a pydantic model."""
+    return inspect.isclass(hint) and (dataclasses.is_dataclass(hint) or issubclass(hint, BaseModel))
+
+
 def _check_model(
     model: type[BaseModel], bound: Mapping[str, Any], where: str, report: Report
 ) -> None:
@@ -153,19 +201,6 @@ def _options_of(function: Callable[..., Any], given: int) -> dict[str, inspect.P
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = list(inspect.signature(function).parameters.values())[given:]
     return {parameter.name: parameter for parameter in parameters if parameter.kind in kinds}
-
-
-def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations as types; those that only a type checker can see are left out."""
-    target: Any = function
-    if inspect.isclass(function) and not (
-        dataclasses.is_dataclass(function) or issubclass(function, BaseModel)
-    ):
-        target = function.__init__
-    try:
-        return typing.get_type_hints(target, include_extras=True)
-    except NameError:
-        return dict(_hints_one_by_one(target))
 
 
 def _hints_one_by_one(target: Any) -> Iterator[tuple[str, Any]]:
@@ -196,21 +231,3 @@ def _resolve_all(value: Any, where: str, origin: Origin) -> Any:
     if isinstance(value, list):
         return [_resolve_all(item, where, origin) for item in value]
     return resolve_path(value, where, origin) if isinstance(value, str) else value
-
-
-def _convert(value: Any, hint: Any, where: str, report: Report) -> Any:
-    """Return a TOML value as the annotated type, or note that it is none."""
-    simple = inspect.isclass(hint) and (
-        dataclasses.is_dataclass(hint) or issubclass(hint, BaseModel)
-    )
-    config = None if simple else ConfigDict(arbitrary_types_allowed=True)
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(hint, config=config)
-    except (PydanticSchemaGenerationError, PydanticUserError):
-        return value  # an annotation pydantic cannot read: the function itself will check
-    try:
-        # through JSON: strict about 8 and "8", lenient where TOML has no type of its own (tuples)
-        return adapter.validate_json(json.dumps(value, default=str), strict=True)
-    except ValidationError as error:
-        report.error(where, f"cannot be {value!r}", _what_to_give(error.errors()))
-        return value

@@ -1,32 +1,19 @@
-"""One job = one TOML file: its tables as frozen models, read and checked at once.
+"""What a job may ask for: one frozen model per table of its TOML file.
 
-Every table of the file is one model below. Keys that belong to a connector, graph builder, model
-or sink are checked against that function's own signature, so those of other packages work alike.
-All paths are relative to the config file (those of ``[[output]]``: to the run folder), and
-``${NAME}`` or ``${NAME:-default}`` in a path is an environment variable, because data sets lie
-elsewhere on every machine. Nothing else in a config reads the environment.
+`stgraph.configfile.read_config` fills them from a file. Keys that belong to a connector, graph
+builder, model or sink are in `options`, checked against that function's own signature.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
-import os
-import tomllib
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from stgraph import registry
-from stgraph.binding import Origin, bind_options, explain, resolve_path
-from stgraph.errors import ConfigError, STGraphError, nearest_name
-from stgraph.report import Report
-
-_MAX_BYTES = 1_000_000  # a config is written by hand; anything larger is another file
 _STAGE = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 Count = Annotated[int, Field(ge=1)]
@@ -135,7 +122,7 @@ class RunConfig(BaseModel):
 
 
 class JobConfig(BaseModel):
-    """A whole job: `read_config` makes one from a file, the constructor one in Python."""
+    """A whole job."""
 
     model_config = _STAGE
     data: DataConfig
@@ -146,214 +133,6 @@ class JobConfig(BaseModel):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     forecast: ForecastConfig = ForecastConfig()
+    style: Mapping[str, Any] = Field(default_factory=dict)  # of every output that takes a style
     output: tuple[OutputConfig, ...] = ()
     run: RunConfig = RunConfig()
-
-
-class _Owner(NamedTuple):
-    """Whose signature the free keys of a table are checked against."""
-
-    group: registry.Group
-    key: str  # the key that names it
-    given: int  # leading parameters that the pipeline passes
-
-
-_OWNERS = {
-    "data": _Owner("connectors", "connector", 0),
-    "graph": _Owner("neighbours", "method", 1),
-    "model": _Owner("models", "name", 0),
-    "output": _Owner("sinks", "sink", 2),
-}
-
-
-def read_config(
-    path: str | Path,
-    *,
-    overrides: Iterable[str] = (),
-    environment: Mapping[str, str] | None = None,
-) -> JobConfig:
-    """Read a job from a TOML file and check all of it.
-
-    Parameters
-    ----------
-    path
-        The file, UTF-8, at most 1 MB.
-    overrides
-        Values to use instead, such as ``"train.max_epochs=3"``; what follows ``=`` is TOML, or
-        text where it is not.
-    environment
-        Variables for ``${NAME}`` in paths. None means those of the process.
-
-    Returns
-    -------
-    JobConfig
-        Frozen, with absolute paths and with the options of every function checked.
-
-    Raises
-    ------
-    ConfigError
-        Lists everything that is wrong with the file.
-    """
-    path = Path(path)
-    table = _load_toml(path)
-    report = Report()
-    for override in overrides:
-        _override(table, override, report)
-    folder = path.resolve().parent
-    origin = Origin(report, folder, os.environ if environment is None else environment)
-    _check_names(table, JobConfig.model_fields, path.name, report, kind="table")
-    table["run"] = _with_default_folder(table.get("run", {}), path.stem)
-    stages = {name: _read_stage(name, table, path.name, origin) for name in JobConfig.model_fields}
-    report.raise_errors(ConfigError, title=f"{path} cannot be used")
-    run = stages["run"]
-    stages["output"] = tuple(
-        output.model_copy(update={"path": run.folder / output.path}) for output in stages["output"]
-    )
-    return JobConfig(**stages)
-
-
-def _load_toml(path: Path) -> dict[str, Any]:
-    """Return the parsed TOML of a file."""
-    try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is not a file; give the TOML file of a job")
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(
-                f"{path}: has {path.stat().st_size} bytes and a config at most {_MAX_BYTES}; "
-                "give the TOML file of a job"
-            )
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        todo = f"write one with: stgraph init {path}"
-        raise ConfigError(f"{path}: there is no such file; {todo}") from None
-    except UnicodeDecodeError as error:
-        todo = "save the file as UTF-8 text"
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; {todo}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}; correct that place") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; check it") from None
-
-
-def _override(table: dict[str, Any], override: str, report: Report) -> None:
-    """Set one ``table.key=value`` in the parsed TOML."""
-    place, equals, text = override.partition("=")
-    *parents, key = (part.strip() for part in place.split("."))
-    if not equals or not all([*parents, key]) or len(parents) not in (1, 2):
-        todo = "write it as in --set train.max_epochs=3 or --set output.0.path=map.png"
-        report.error(f"--set {override}", "is not `table.key=value`", todo)
-        return
-    target: Any = table
-    for parent in parents:
-        if isinstance(target, list):
-            target = target[int(parent)] if parent.isdigit() and int(parent) < len(target) else None
-        elif isinstance(target, dict):
-            target = target.setdefault(parent, {})
-    if not isinstance(target, dict):
-        todo = f"there is no table {'.'.join(parents)!r}"
-        report.error(f"--set {override}", "has no place to go", todo)
-        return
-    try:
-        target[key] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        target[key] = text.strip()
-
-
-def _with_default_folder(table: Any, name: str) -> Any:
-    """Return the ``[run]`` table; a job that names no folder gets one of its own."""
-    return {"folder": f"runs/{name}", **table} if isinstance(table, dict) else table
-
-
-def _read_stage(name: str, job: Mapping[str, Any], file: str, origin: Origin) -> Any:
-    """Return the model of one table of the job; what is wrong with it goes to the report."""
-    where = f"{file}, [{name}]"
-    if name == "output":
-        return _read_outputs(job.get(name, []), f"{file}, [[output]]", origin)
-    table = job.get(name, {})
-    if not isinstance(table, dict):
-        origin.report.error(where, f"is {table!r} and not a table", f"write a line [{name}]")
-        return None
-    if name == "data" and not table:
-        origin.report.error(where, "is missing", "name the data, as `stgraph init` shows")
-        return None
-    model: Any = JobConfig.model_fields[name].annotation
-    return _read_table(model, name, table, where, origin)
-
-
-def _read_outputs(tables: Any, where: str, origin: Origin) -> tuple[Any, ...]:
-    """Return the models of all ``[[output]]`` tables."""
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        origin.report.error(where, "is not a list of tables", "write it with two brackets")
-        return ()
-    outputs = [
-        _read_table(OutputConfig, "output", table, f"{where} {number}", origin)
-        for number, table in enumerate(tables, start=1)
-    ]
-    paths = [str(output.path) for output in outputs if output is not None]
-    for path in sorted({path for path in paths if paths.count(path) > 1}):
-        todo = "give every output a path of its own"
-        origin.report.error(f"{where} `path`", f"{path!r} is given twice", todo)
-    return tuple(outputs)
-
-
-def _read_table(
-    model: type[BaseModel], name: str, table: Mapping[str, Any], where: str, origin: Origin
-) -> Any:
-    """Return the model of one table, the keys of its connector, model, ... in `options`."""
-    fields = [field for field in model.model_fields if field != "options"]
-    own = {key: value for key, value in table.items() if key in fields}
-    free = {key: value for key, value in table.items() if key not in fields}
-    stage = _validate(model, own, where, origin)
-    if name not in _OWNERS:
-        _check_names(free, fields, where, origin.report, kind="key")
-    elif stage is not None:
-        owner = _OWNERS[name]
-        options = _read_options(owner, getattr(stage, owner.key), free, where, origin)
-        return stage.model_copy(update={"options": options})
-    return stage
-
-
-def _read_options(
-    owner: _Owner, name: str, free: Mapping[str, Any], where: str, origin: Origin
-) -> dict[str, Any]:
-    """Return the free keys of a table as keyword arguments of the function the table names."""
-    if (owner.group, name) == ("neighbours", "given"):
-        _check_names(free, [owner.key], where, origin.report, kind="key")
-        return {}
-    try:
-        function = registry.load(owner.group, name)
-    except STGraphError as error:
-        origin.report.error(f"{where} `{owner.key}`", str(error))
-        return {}
-    if owner.group == "models":
-        function = typing.get_type_hints(function.__init__)["config"]
-    also = ("path", owner.key) if owner.group == "sinks" else (owner.key,)
-    return bind_options(function, free, where=where, origin=origin, given=owner.given, also=also)
-
-
-def _validate(
-    model: type[BaseModel], own: Mapping[str, Any], where: str, origin: Origin
-) -> BaseModel | None:
-    """Return the model of the keys that are the table's own."""
-    values = dict(own)
-    if isinstance(own.get("folder"), str):
-        values["folder"] = resolve_path(own["folder"], f"{where} `folder`", origin)
-    if isinstance(own.get("path"), str):  # the run folder comes before it, later
-        values["path"] = resolve_path(own["path"], f"{where} `path`", origin._replace(folder=None))
-    try:
-        # through JSON: strict about 8 and "8", lenient where TOML has no type of its own (tuples)
-        return model.model_validate_json(json.dumps(values, default=str), strict=True)
-    except ValidationError as error:
-        for key, what, todo in explain(error, own):
-            origin.report.error(f"{where} `{key}`", what, todo)
-        return None
-
-
-def _check_names(
-    given: Iterable[str], known: Iterable[str], where: str, report: Report, *, kind: str
-) -> None:
-    """Note every name that is not known, with the nearest one."""
-    for name in given:
-        if name not in known:
-            todo = f"remove it{nearest_name(name, known)}; there are {sorted(known)}"
-            report.error(f"{where} `{name}`", f"is an unknown {kind}", todo)

@@ -1,0 +1,298 @@
+"""The command line: every command reads one TOML config and calls one stage of the pipeline.
+
+Exit codes: 0 done, 1 a fault of ours, 2 bad input (one message, no traceback), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stgraph.errors import OutputError, STGraphError
+
+if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
+    from stgraph.config import JobConfig
+    from stgraph.evaluation import Evaluation
+
+app = typer.Typer(
+    name="stgraph",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Forecasts on road, station and grid graphs that open coloured in QGIS.",
+    epilog="One job is one TOML file: `stgraph init job.toml` writes one, `stgraph run job.toml` "
+    "does all of it.",
+)
+
+Config = Annotated[Path, typer.Argument(help="TOML file of the job", show_default=True)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Use this value instead; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="More messages, and tracebacks.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was killed.")]
+DEFAULT = Path("stgraph.toml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # usage errors derive from this in click and in the copy of click that new typers bring
+    usage_error: Any = typer.BadParameter.__mro__[2]
+    try:
+        code = app(arguments, prog_name="stgraph", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except STGraphError as error:
+        return _fail(str(error), 2, debug="--debug" in arguments)
+    except BrokenPipeError:  # the reader of our stdout has gone, as in `stgraph info | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001  # the last handler: a fault of ours
+        if isinstance(error, usage_error):
+            message = usage_error.format_message(
+                error
+            )  # empty after the help that `stgraph` alone shows
+            return _fail(f"{message}; see: stgraph --help", 2) if message else 2
+        return _fail_inside(error, debug="--debug" in arguments)
+
+
+@app.command()
+def init(
+    path: Config = DEFAULT,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented config to start from."""
+    from stgraph.results import write_text
+    from stgraph.terminal import print_line
+
+    if path.exists() and (not force or path.is_dir()):
+        raise OutputError(f"{path} is already there; choose another name, or replace it: --force")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    write_text(path, (Path(__file__).parent / "template.toml").read_text(encoding="utf-8"))
+    print_line(f"wrote {path}; edit it, then: stgraph check {path}")
+
+
+@app.command()
+def check(
+    config: Config = DEFAULT,
+    changes: Set = None,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check config and data, and say what a run would need; trains nothing."""
+    from stgraph import pipeline, preflight, terminal
+
+    job = _read(config, changes, debug=debug, level=logging.ERROR)  # warnings are in the table
+    graph = pipeline.load_graph(job)
+    sizes = preflight.job_sizes(job, graph, preflight.check_job(job, graph))
+    if json:
+        findings = graph.report.to_frame().to_dict(orient="records")
+        terminal.print_json({"sizes": sizes, "findings": findings})
+        return
+    terminal.print_findings(graph.report, title=f"What was found in the data of {config}")
+    terminal.print_pairs(sizes, title="What a run would work on")
+    terminal.print_line(f"{config} is ready: stgraph run {config}")
+
+
+@app.command()
+def fit(
+    config: Config = DEFAULT,
+    changes: Set = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train the model and save it as a checkpoint in the run folder."""
+    from stgraph import pipeline, terminal
+
+    job = _read(config, changes, quiet=quiet, debug=debug)
+    graph = pipeline.load_graph(job)
+    pipeline.fit_job(job, graph, resume=resume)
+    terminal.print_line(str(job.run.folder / "checkpoint"))
+
+
+@app.command()
+def evaluate(
+    config: Config = DEFAULT,
+    changes: Set = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the saved model and the baselines on the test windows."""
+    from stgraph import pipeline
+
+    job = _read(config, changes, quiet=quiet, debug=debug)
+    forecaster = pipeline.load_checkpoint(job)
+    graph = pipeline.load_graph(job)
+    _show_evaluation(job, pipeline.evaluate_job(job, graph, forecaster), json=json)
+
+
+@app.command()
+def forecast(
+    config: Config = DEFAULT,
+    changes: Set = None,
+    at: Annotated[
+        str | None, typer.Option(help="Last instant known, as in 2024-05-01T08:00; local time.")
+    ] = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Forecast with the saved model and write the outputs."""
+    from stgraph import pipeline
+
+    changes = [*(changes or []), *([f"forecast.at={at}"] if at else [])]
+    job = _read(config, changes, quiet=quiet, debug=debug)
+    forecaster = pipeline.load_checkpoint(job)
+    graph = pipeline.load_graph(job)
+    paths = pipeline.forecast_job(job, graph, forecaster)[1]
+    _show_paths(paths, json=json)
+
+
+@app.command()
+def run(
+    config: Config = DEFAULT,
+    changes: Set = None,
+    resume: Resume = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Do all of it: read, train, evaluate, forecast, write."""
+    job = _read(config, changes, quiet=quiet, debug=debug)
+    _run(job, resume=resume, json=json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("demo"),
+    changes: Set = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run the job of `demo.toml`: a day of pedestrian counts in Auckland, in minutes."""
+    changes = [f"run.folder={str(out.resolve())!r}", *(changes or [])]
+    job = _read(Path(__file__).parent / "demo.toml", changes, quiet=quiet, debug=debug)
+    _run(job, resume=False, json=json)
+
+
+@app.command()
+def info(
+    path: Annotated[
+        Path | None, typer.Argument(help="Config or checkpoint to describe; none: this program.")
+    ] = None,
+    json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001  # read by `main`
+) -> None:
+    """Show versions, device and registered names, or what a config or checkpoint holds."""
+    from stgraph import information, terminal
+
+    facts = information.describe(path)
+    if json:
+        terminal.print_json(facts)
+    else:
+        terminal.print_pairs(facts)
+
+
+def _read(
+    path: Path,
+    changes: list[str] | None,
+    *,
+    quiet: bool = False,
+    debug: bool = False,
+    level: int = logging.INFO,
+) -> JobConfig:
+    """Return the checked config; progress is shown unless it should be quiet."""
+    from stgraph.configfile import read_config
+    from stgraph.terminal import configure_logging
+
+    level = max(level, logging.WARNING) if quiet else level
+    configure_logging(level=logging.DEBUG if debug else level)
+    job = read_config(path, overrides=changes or ())
+    train = job.train.model_copy(update={"progress": not quiet})
+    return job.model_copy(update={"train": train})
+
+
+def _run(job: JobConfig, *, resume: bool, json: bool) -> None:
+    """Run a whole job and show its results."""
+    from stgraph import pipeline, results, terminal
+
+    result = pipeline.run(job, resume=resume)
+    if json:
+        skill = results.summarise(job, result.evaluation)
+        paths = [str(path) for path in result.paths]
+        verdict = result.evaluation.verdict()
+        terminal.print_json({"skill": skill, "verdict": verdict, "outputs": paths})
+        return
+    _show_evaluation(job, result.evaluation, json=False)
+    _show_paths(result.paths, json=False)
+
+
+def _show_evaluation(job: JobConfig, evaluation: Evaluation, *, json: bool) -> None:
+    """Print the skill table, the model's rows in bold, and the verdict."""
+    from stgraph import results, terminal
+
+    if json:
+        skill = results.summarise(job, evaluation)
+        terminal.print_json({"skill": skill, "verdict": evaluation.verdict()})
+        return
+    table = results.skill_table(job, evaluation)
+    first, last = (f"{instant:%Y-%m-%d}" for instant in evaluation.span)
+    title = f"{evaluation.target} on {evaluation.n_windows} test windows, {first} to {last}"
+    terminal.print_table(table, title=title, bold=table["model"] == evaluation.model)
+    terminal.print_line(evaluation.verdict())
+
+
+def _show_paths(paths: Sequence[Path], *, json: bool) -> None:
+    """Print the files that were written."""
+    from stgraph import terminal
+
+    if json:
+        terminal.print_json({"outputs": [str(path) for path in paths]})
+        return
+    for path in paths:
+        terminal.print_line(os.path.relpath(path))
+
+
+def _fail(message: str, code: int, *, debug: bool = False) -> int:
+    """Print what went wrong on stderr and return the exit code."""
+    from stgraph.terminal import print_error
+
+    if debug:
+        sys.stderr.write(traceback.format_exc())
+    print_error(message)
+    return code
+
+
+def _fail_inside(error: Exception, *, debug: bool) -> int:
+    """Say that it was not the user, and where the traceback is."""
+    if debug:
+        return _fail(f"internal error: {type(error).__name__}: {error}", 1, debug=True)
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="stgraph-", suffix=".log", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(traceback.format_exc())
+    return _fail(
+        f"internal error: {type(error).__name__}: {error}\n"
+        f"this is a fault of stgraph, not of your input; the traceback is in {file.name}",
+        1,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""Read a job from its TOML file and check all of it at once.
+
+All paths are relative to the config file (those of ``[[output]]``: to the run folder), and
+``${NAME}`` or ``${NAME:-default}`` in a path is an environment variable, because data sets lie
+elsewhere on every machine. Nothing else in a config reads the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from stgraph import registry
+from stgraph.binding import Origin, bind_options, convert, explain, hints_of, resolve_path
+from stgraph.config import JobConfig, OutputConfig
+from stgraph.errors import ConfigError, STGraphError, nearest_name
+from stgraph.report import Report
+
+_MAX_BYTES = 1_000_000  # a config is written by hand; anything larger is another file
+
+
+class _Owner(NamedTuple):
+    """Whose signature the free keys of a table are checked against."""
+
+    group: registry.Group
+    key: str  # the key that names it
+    given: int  # leading parameters that the pipeline passes
+
+
+_OWNERS = {
+    "data": _Owner("connectors", "connector", 0),
+    "graph": _Owner("neighbours", "method", 1),
+    "model": _Owner("models", "name", 0),
+    "output": _Owner("sinks", "sink", 2),
+}
+
+
+def read_config(
+    path: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> JobConfig:
+    """Read a job from a TOML file and check all of it.
+
+    Parameters
+    ----------
+    path
+        The file, UTF-8, at most 1 MB.
+    overrides
+        Values to use instead, such as ``"train.max_epochs=3"``; what follows ``=`` is TOML, or
+        text where it is not.
+    environment
+        Variables for ``${NAME}`` in paths. None means those of the process.
+
+    Returns
+    -------
+    JobConfig
+        Frozen, with absolute paths and with the options of every function checked.
+
+    Raises
+    ------
+    ConfigError
+        Lists everything that is wrong with the file.
+    """
+    path = Path(path)
+    table = _load_toml(path)
+    report = Report()
+    for override in overrides:
+        _override(table, override, report)
+    folder = path.resolve().parent
+    origin = Origin(report, folder, os.environ if environment is None else environment)
+    _check_names(table, JobConfig.model_fields, path.name, report, kind="table")
+    table["run"] = _with_default_folder(table.get("run", {}), path.stem)
+    stages = {name: _read_stage(name, table, path.name, origin) for name in JobConfig.model_fields}
+    report.findings[:] = dict.fromkeys(report.findings)  # a shared style is checked per output
+    report.raise_errors(ConfigError, title=f"{path} cannot be used")
+    run = stages["run"]
+    stages["output"] = tuple(
+        output.model_copy(update={"path": run.folder / output.path}) for output in stages["output"]
+    )
+    job = JobConfig(**stages)
+    _check_together(job, path.name, report)
+    report.raise_errors(ConfigError, title=f"{path} cannot be used")
+    return job
+
+
+def _load_toml(path: Path) -> dict[str, Any]:
+    """Return the parsed TOML of a file."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is not a file; give the TOML file of a job")
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(
+                f"{path}: has {path.stat().st_size} bytes and a config at most {_MAX_BYTES}; "
+                "give the TOML file of a job"
+            )
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        todo = f"write one with: stgraph init {path}"
+        raise ConfigError(f"{path}: there is no such file; {todo}") from None
+    except UnicodeDecodeError as error:
+        todo = "save the file as UTF-8 text"
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; {todo}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}; correct that place") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; check it") from None
+
+
+def _override(table: dict[str, Any], override: str, report: Report) -> None:
+    """Set one ``table.key=value`` in the parsed TOML."""
+    place, equals, text = override.partition("=")
+    *parents, key = (part.strip() for part in place.split("."))
+    if not equals or not all([*parents, key]) or len(parents) not in (1, 2):
+        todo = "write it as in --set train.max_epochs=3 or --set output.0.path=map.png"
+        report.error(f"--set {override}", "is not `table.key=value`", todo)
+        return
+    target: Any = table
+    for parent in parents:
+        if isinstance(target, list):
+            target = target[int(parent)] if parent.isdigit() and int(parent) < len(target) else None
+        elif isinstance(target, dict):
+            target = target.setdefault(parent, {})
+    if not isinstance(target, dict):
+        todo = f"there is no table {'.'.join(parents)!r}"
+        report.error(f"--set {override}", "has no place to go", todo)
+        return
+    try:
+        target[key] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        target[key] = text.strip()
+
+
+def _with_default_folder(table: Any, name: str) -> Any:
+    """Return the ``[run]`` table; a job that names no folder gets one of its own."""
+    return {"folder": f"runs/{name}", **table} if isinstance(table, dict) else table
+
+
+def _read_stage(name: str, job: Mapping[str, Any], file: str, origin: Origin) -> Any:
+    """Return the model of one table of the job; what is wrong with it goes to the report."""
+    where = f"{file}, [{name}]"
+    if name == "output":
+        return _read_outputs(job, file, origin)
+    table = job.get(name, {})
+    if not isinstance(table, dict):
+        origin.report.error(where, f"is {table!r} and not a table", f"write a line [{name}]")
+        return None
+    if name == "style":
+        return table  # checked with the outputs that take it
+    if name == "data" and not table:
+        origin.report.error(where, "is missing", "name the data, as `stgraph init` shows")
+        return None
+    model: Any = JobConfig.model_fields[name].annotation
+    return _read_table(model, name, table, where, origin)
+
+
+def _read_outputs(job: Mapping[str, Any], file: str, origin: Origin) -> tuple[Any, ...]:
+    """Return the models of all ``[[output]]`` tables, each with the style of the job."""
+    tables, where = job.get("output", []), f"{file}, [[output]]"
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        origin.report.error(where, "is not a list of tables", "write it with two brackets")
+        return ()
+    outputs = []
+    for number, table in enumerate(tables, start=1):
+        output = _read_table(OutputConfig, "output", table, f"{where} {number}", origin)
+        if output is not None and "style" in job:
+            output = _with_style(output, job["style"], f"{file}, [style]", origin)
+        outputs.append(output)
+    paths = [str(output.path) for output in outputs if output is not None]
+    for path in sorted({path for path in paths if paths.count(path) > 1}):
+        todo = "give every output a path of its own"
+        origin.report.error(f"{where} `path`", f"{path!r} is given twice", todo)
+    return tuple(outputs)
+
+
+def _with_style(output: OutputConfig, style: Any, where: str, origin: Origin) -> OutputConfig:
+    """Return the output with the style of the job, if its sink takes one and it has none."""
+    if output.sink not in registry.names("sinks") or "style" in output.options:
+        return output
+    hint = hints_of(registry.load("sinks", output.sink)).get("style")
+    if hint is None or not isinstance(style, dict):
+        return output
+    options = {**output.options, "style": convert(style, hint, where, origin)}
+    return output.model_copy(update={"options": options})
+
+
+def _read_table(
+    model: type[BaseModel], name: str, table: Mapping[str, Any], where: str, origin: Origin
+) -> Any:
+    """Return the model of one table, the keys of its connector, model, ... in `options`."""
+    fields = [field for field in model.model_fields if field != "options"]
+    own = {key: value for key, value in table.items() if key in fields}
+    free = {key: value for key, value in table.items() if key not in fields}
+    stage = _validate(model, own, where, origin)
+    if name not in _OWNERS:
+        _check_names(free, fields, where, origin.report, kind="key")
+    elif stage is not None:
+        owner = _OWNERS[name]
+        options = _read_options(owner, getattr(stage, owner.key), free, where, origin)
+        return stage.model_copy(update={"options": options})
+    return stage
+
+
+def _read_options(
+    owner: _Owner, name: str, free: Mapping[str, Any], where: str, origin: Origin
+) -> dict[str, Any]:
+    """Return the free keys of a table as keyword arguments of the function the table names."""
+    if (owner.group, name) == ("neighbours", "given"):
+        _check_names(free, [owner.key], where, origin.report, kind="key")
+        return {}
+    try:
+        function = registry.load(owner.group, name)
+    except STGraphError as error:
+        origin.report.error(f"{where} `{owner.key}`", str(error))
+        return {}
+    if owner.group == "models":
+        function = typing.get_type_hints(function.__init__)["config"]
+    also = ("path", owner.key) if owner.group == "sinks" else (owner.key,)
+    return bind_options(function, free, where=where, origin=origin, given=owner.given, also=also)
+
+
+def _check_together(job: JobConfig, file: str, report: Report) -> None:
+    """Note what only shows when two tables are seen together."""
+    horizon, steps = job.windows.horizon, job.evaluate.steps or ()
+    if any(not 1 <= step <= horizon for step in steps):
+        where = f"{file}, [evaluate] `steps`"
+        report.error(where, f"cannot be {list(steps)}", f"give steps from 1 to {horizon}")
+    known = registry.names("models")
+    for name in job.evaluate.baselines or ():
+        if name not in known:
+            where = f"{file}, [evaluate] `baselines`"
+            todo = f"there are {known}"
+            report.error(where, f"no model is called {name!r}{nearest_name(name, known)}", todo)
+
+
+def _validate(
+    model: type[BaseModel], own: Mapping[str, Any], where: str, origin: Origin
+) -> BaseModel | None:
+    """Return the model of the keys that are the table's own."""
+    values = dict(own)
+    if isinstance(own.get("folder"), str):
+        values["folder"] = resolve_path(own["folder"], f"{where} `folder`", origin)
+    if isinstance(own.get("path"), str):  # the run folder comes before it, later
+        values["path"] = resolve_path(own["path"], f"{where} `path`", origin._replace(folder=None))
+    try:
+        # through JSON: strict about 8 and "8", lenient where TOML has no type of its own (tuples)
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        for key, what, todo in explain(error, own):
+            origin.report.error(f"{where} `{key}`", what, todo)
+        return None
+
+
+def _check_names(
+    given: Iterable[str], known: Iterable[str], where: str, report: Report, *, kind: str
+) -> None:
+    """Note every name that is not known, with the nearest one."""
+    for name in given:
+        if name not in known:
+            todo = f"remove it{nearest_name(name, known)}; there are {sorted(known)}"
+            report.error(f"{where} `{name}`", f"is an unknown {kind}", todo)

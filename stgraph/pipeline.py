@@ -1,0 +1,186 @@
+"""A job from its config to its files: read, prepare, connect, train, evaluate, forecast, write.
+
+Every result is written aside and moved into place, in `[run] folder`:
+
+    checkpoint/    the fitted model; forecasts in a new process without the training data
+    training/      logs, and the state that `--resume` goes on from
+    metrics.csv    errors and skill per model and horizon;  nodes.csv  the same per node
+    report.json    what was read, found, fitted and measured
+    ...            one file per [[output]]
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from stgraph import registry
+from stgraph.config import JobConfig
+from stgraph.graph import STGraph
+from stgraph.preflight import check_job
+from stgraph.results import summarise, write_text
+
+if TYPE_CHECKING:  # torch is loaded by the stages that need it
+    from stgraph.evaluation import Evaluation
+    from stgraph.forecasting import Forecaster
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a whole job made."""
+
+    graph: STGraph
+    forecaster: Forecaster
+    evaluation: Evaluation
+    forecast: STGraph
+    paths: tuple[Path, ...]  # the outputs, in the order of the config
+
+
+def run(config: JobConfig, *, resume: bool = False) -> JobResult:
+    """Do a whole job: read, prepare, connect, train, evaluate, forecast, write.
+
+    Parameters
+    ----------
+    config
+        As `stgraph.config.read_config` returns it.
+    resume
+        Go on with a training that was killed.
+
+    Returns
+    -------
+    JobResult
+        Everything that was made; the same is in the files of the run folder.
+
+    Raises
+    ------
+    STGraphError
+        Something in the config, the data or the run folder cannot be used.
+    """
+    graph = load_graph(config)
+    forecaster = fit_job(config, graph, resume=resume)
+    evaluation = evaluate_job(config, graph, forecaster)
+    forecast, paths = forecast_job(config, graph, forecaster)
+    return JobResult(graph, forecaster, evaluation, forecast, paths)
+
+
+def load_graph(config: JobConfig) -> STGraph:
+    """Read the data of a job, prepare it and connect its nodes.
+
+    Returns
+    -------
+    STGraph
+        What was found on the way is in its `report`.
+    """
+    began = time.perf_counter()
+    read = registry.load("connectors", config.data.connector)
+    graph: STGraph = read(**config.data.options)
+    graph = _prepare(graph, config)
+    if config.graph.method != "given":
+        build = registry.load("neighbours", config.graph.method)
+        graph = build(graph, **config.graph.options)
+    logger.info(
+        "read %d nodes, %d edges and %d steps in %.1f s",
+        graph.n_nodes,
+        graph.n_edges,
+        graph.n_steps,
+        time.perf_counter() - began,
+    )
+    for finding in graph.report.warnings:
+        logger.warning("%s", finding)
+    return graph
+
+
+def fit_job(config: JobConfig, graph: STGraph, *, resume: bool = False) -> Forecaster:
+    """Fit the model of a job and save it as ``checkpoint/``; results of an older one go."""
+    from stgraph.checkpoint import save_forecaster
+    from stgraph.training import fit
+
+    split = check_job(config, graph)
+    folder = config.run.folder
+    logger.info("fitting %s to %d windows", config.model.name, len(split.train))
+    forecaster = fit(
+        graph,
+        model=config.model.name,
+        options=config.model.options,
+        holidays=config.prepare.holidays,
+        train=config.train,
+        folder=folder,
+        resume=resume,
+        split=split,
+    )
+    old = [folder / name for name in ("metrics.csv", "nodes.csv", "report.json")]
+    for path in [*old, *(output.path for output in config.output)]:
+        path.unlink(missing_ok=True)
+    save_forecaster(forecaster, folder / "checkpoint")
+    logger.info("fitted in %.0f s: %s", forecaster.notes["fit_seconds"], folder / "checkpoint")
+    return forecaster
+
+
+def load_checkpoint(config: JobConfig) -> Forecaster:
+    """Return the model that an earlier `fit_job` of this config saved."""
+    from stgraph.checkpoint import load_forecaster
+
+    return load_forecaster(config.run.folder / "checkpoint")
+
+
+def evaluate_job(config: JobConfig, graph: STGraph, forecaster: Forecaster) -> Evaluation:
+    """Measure a model and the baselines, and write ``metrics.csv, nodes.csv, report.json``."""
+    from stgraph.backtesting import SIMPLE_BASELINES, evaluate
+
+    began = time.perf_counter()
+    baselines = config.evaluate.baselines
+    evaluation = evaluate(
+        forecaster, graph, baselines=SIMPLE_BASELINES if baselines is None else baselines
+    )
+    logger.info(
+        "measured on %d windows in %.1f s", evaluation.n_windows, time.perf_counter() - began
+    )
+    folder = config.run.folder
+    write_text(folder / "metrics.csv", evaluation.table().to_csv(index=False))
+    write_text(folder / "nodes.csv", evaluation.per_node().to_csv(index_label="node"))
+    write_text(folder / "report.json", json.dumps(_report(config, graph, evaluation), indent=1))
+    return evaluation
+
+
+def forecast_job(
+    config: JobConfig, graph: STGraph, forecaster: Forecaster
+) -> tuple[STGraph, tuple[Path, ...]]:
+    """Forecast and write every output; return the forecast and the paths."""
+    at = config.forecast.at
+    forecast = forecaster.forecast(graph, at=None if at is None else pd.Timestamp(at))
+    for finding in forecast.report.warnings:
+        logger.warning("%s", finding)
+    for output in config.output:
+        output.path.parent.mkdir(parents=True, exist_ok=True)
+        write = registry.load("sinks", output.sink)
+        write(forecast, output.path, **output.options)
+        logger.info("wrote %s", output.path)
+    return forecast, tuple(output.path for output in config.output)
+
+
+def _prepare(graph: STGraph, config: JobConfig) -> STGraph:
+    """Return the graph with outliers hidden and gaps filled, as the config asks."""
+    return graph
+
+
+def _report(config: JobConfig, graph: STGraph, evaluation: Evaluation) -> dict[str, Any]:
+    """Return what ``report.json`` says about a run."""
+    return {
+        "stgraph": version("stgraph-gis"),
+        "config": config.model_dump(mode="json", fallback=str),
+        "findings": json.loads(graph.report.to_json()),
+        "graph": repr(graph),
+        "test_windows": evaluation.n_windows,
+        "test_span": [instant.isoformat() for instant in evaluation.span],
+        "verdict": evaluation.verdict(),
+        "skill": summarise(config, evaluation),
+    }

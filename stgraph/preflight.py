@@ -1,0 +1,120 @@
+"""Find out before training what would otherwise fail after it, and what a job will need."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stgraph import registry
+from stgraph.config import JobConfig
+from stgraph.errors import ConfigError, InputError, OutputError, STGraphError
+from stgraph.graph import Feature, STGraph
+from stgraph.preprocessing.calendar import build_calendar
+from stgraph.preprocessing.splits import Split, split_windows
+from stgraph.report import Report
+
+_REHEARSED_NODES = 50  # an output is tried out on this many nodes
+
+
+def check_job(config: JobConfig, graph: STGraph) -> Split:
+    """Return the split of a job, after raising what would otherwise fail only after training."""
+    windows = config.windows
+    split = split_windows(
+        graph.n_steps,
+        window=windows.window,
+        horizon=windows.horizon,
+        fractions=windows.fractions,
+    )
+    if not graph.feature_positions("target"):
+        raise InputError("no feature has role 'target'; mark the one to forecast")
+    if config.forecast.at is not None:
+        _check_instant(pd.Timestamp(config.forecast.at), config.windows.window, graph)
+    _check_folder(config.run.folder)
+    _rehearse_outputs(config, graph)
+    return split
+
+
+def job_sizes(config: JobConfig, graph: STGraph, split: Split) -> dict[str, Any]:
+    """Return what a run would work on, with an estimate of the memory it needs."""
+    targets = graph.feature_positions("target")
+    windows, train = config.windows, config.train
+    calendar = build_calendar(graph.time[:0], graph.zone, holidays=config.prepare.holidays)[1]
+    past = 3 * len(targets) + graph.n_features - len(targets)
+    future = 2 * len(targets) + len(graph.feature_positions("known_future")) + len(calendar)
+    numbers = windows.window * past + windows.horizon * (future + 2 * len(targets))
+    batch = 4 * train.batch_size * graph.n_nodes * numbers
+    signal = graph.values.nbytes + graph.mask.nbytes
+    missing = 100 * (1 - float(graph.mask[..., targets].mean()))
+    return {
+        "nodes": graph.n_nodes,
+        "edges": graph.n_edges,
+        "steps": graph.n_steps,
+        "step (minutes)": (graph.step or pd.Timedelta(0)) / pd.Timedelta(minutes=1),
+        "first step": str(graph.time[0].tz_convert(graph.zone)),
+        "last step": str(graph.time[-1].tz_convert(graph.zone)),
+        "features": ", ".join(f"{f.name} ({f.unit or '1'}, {f.role})" for f in graph.features),
+        "missing (%)": round(missing, 2),
+        "training windows": len(split.train),
+        "validation windows": len(split.validation),
+        "test windows": len(split.test),
+        "signal in memory (MB)": round(signal / 1e6, 1),
+        "one batch of inputs (MB)": round(batch / 1e6, 1),
+    }
+
+
+def _check_instant(at: pd.Timestamp, window: int, graph: STGraph) -> None:
+    """Refuse a forecast from an instant that the data does not cover."""
+    at = at.tz_localize(graph.zone) if at.tzinfo is None else at
+    first = graph.time[window - 1]
+    if not first <= at <= graph.time[-1]:
+        raise ConfigError(
+            f"[forecast] `at`: {at} has no window of readings before it; "
+            f"give an instant from {first} to {graph.time[-1]}"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a run folder that cannot be written to."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"[run] `folder`: {there} is a file; choose another folder")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"[run] `folder`: {there} is read-only; choose another folder")
+
+
+def _rehearse_outputs(config: JobConfig, graph: STGraph) -> None:
+    """Write every output once with made-up values, so that none fails after the training."""
+    few = graph.select_nodes(graph.node_ids[:_REHEARSED_NODES])
+    targets = [graph.features[position] for position in graph.feature_positions("target")]
+    names = [target.name + end for target in targets for end in ("", "_q10", "_q50", "_q90")]
+    step = graph.step or pd.Timedelta(hours=1)
+    ramp = np.linspace(1, 2, 2 * few.n_nodes * len(names), dtype=np.float32)
+    forecast = few.replace(
+        time=pd.date_range(graph.time[-1] + step, periods=2, freq=step),
+        values=ramp.reshape(2, few.n_nodes, len(names)),
+        mask=None,
+        features=tuple(Feature(name, targets[0].unit) for name in names),
+        provenance={
+            "kind": "forecast",
+            "issued_at": graph.time[-1].isoformat(),
+            "model": config.model.name,
+            "step_minutes": step / pd.Timedelta(minutes=1),
+            "horizon": 2,
+        },
+    )
+    problems = Report()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, output in enumerate(config.output, start=1):
+            try:
+                write = registry.load("sinks", output.sink)
+                write(forecast, Path(folder) / output.path.name, **output.options)
+                if output.path.is_dir():
+                    raise OutputError(f"{output.path} is a folder; give the name of a file")
+            except STGraphError as error:
+                problems.error(f"[[output]] {number}, {output.sink}", str(error))
+    problems.raise_errors(ConfigError, title="the outputs cannot be written")

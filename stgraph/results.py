@@ -1,0 +1,78 @@
+"""Results of a job as tables and files."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stgraph.config import JobConfig
+from stgraph.errors import OutputError
+from stgraph.evaluation import Evaluation
+
+
+def skill_table(config: JobConfig, evaluation: Evaluation) -> pd.DataFrame:
+    """Return errors and skill per model at the horizons that the config wants shown.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``horizon`` (with unit), ``model, MAE, RMSE, MAPE %, skill %``.
+    """
+    horizon = config.windows.horizon
+    steps = config.evaluate.steps or sorted({1, max(1, horizon // 4), (horizon + 1) // 2, horizon})
+    table = evaluation.table(steps).sort_values("horizon", kind="stable", key=_all_last)
+    return pd.DataFrame(
+        {
+            "horizon": [_in_words(minutes) for minutes in table["minutes"]],
+            "model": table["model"].to_numpy(),
+            f"MAE ({evaluation.unit})" if evaluation.unit else "MAE": table["mae"].to_numpy(),
+            "RMSE": table["rmse"].to_numpy(),
+            "MAPE %": table["mape_percent"].to_numpy(),
+            "skill %": table["skill_percent"].to_numpy(),
+        }
+    )
+
+
+def summarise(config: JobConfig, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the skill table as JSON rows; what is not a number is null."""
+    table = skill_table(config, evaluation)
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
+    return rows
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file aside and move it into place.
+
+    Raises
+    ------
+    OutputError
+        It could not be written; an older file is still there.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); check it") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _all_last(horizons: pd.Series[int]) -> pd.Series[int]:
+    """Return a sort key that puts the row over all horizons, 0, at the end."""
+    return horizons.replace(0, np.iinfo(np.int64).max)
+
+
+def _in_words(minutes: float) -> str:
+    """Return a horizon with its unit."""
+    if minutes == 0:
+        return "all"
+    if minutes % 1440 == 0 and minutes > 1440:
+        return f"{minutes / 1440:g} d"
+    return f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"

@@ -1,0 +1,109 @@
+"""What the command line shows: tables on stdout, messages and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+from rich.text import Text
+
+from stgraph.report import Report
+
+_COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
+_WIDTH = 120  # of tables that go to a file or a pipe
+_MAX_FINDINGS = 40  # shown; report.json has all of them
+
+
+def configure_logging(*, level: int) -> None:
+    """Send the messages of the library to stderr, and keep other libraries down to errors."""
+    debug = level <= logging.DEBUG
+    handler = RichHandler(
+        console=Console(stderr=True), show_path=debug, show_level=debug, log_time_format="[%X]"
+    )
+    for name in ("stgraph", "stgraph_connectors"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.INFO if debug else logging.ERROR)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
+
+
+def print_line(text: str) -> None:
+    """Print one line on stdout, as it is."""
+    _stdout().print(Text(text), soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """Print what went wrong on stderr, as it is."""
+    message = Text.assemble(("stgraph: ", "bold red"), text)
+    Console(stderr=True).print(message, soft_wrap=True)
+
+
+def print_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
+    """Print names with their values on stdout."""
+    table = Table(title=title or None, title_justify="left", title_style="bold", show_header=False)
+    table.add_column(justify="right", style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        if isinstance(value, Mapping):
+            value = "\n".join(f"{part} {number}" for part, number in value.items())
+        elif isinstance(value, (list, tuple)):
+            value = ", ".join(str(part) for part in value)
+        table.add_row(Text(name), Text(str(value)))
+    _stdout().print(table)
+
+
+def print_table(frame: pd.DataFrame, *, title: str, bold: pd.Series[bool] | None = None) -> None:
+    """Print a table on stdout, numbers to the right, some rows in bold."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in frame.columns:
+        is_number = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
+    for row in range(len(frame)):
+        style = "bold" if bold is not None and bold.iloc[row] else None
+        table.add_row(*(_format(value) for value in frame.iloc[row]), style=style)
+    _stdout().print(table)
+
+
+def print_findings(report: Report, *, title: str) -> None:
+    """Print the findings of a report as a table, the most serious first."""
+    if not len(report):
+        print_line(f"{title}: no findings")
+        return
+    order = {"error": 0, "warning": 1, "info": 2}
+    findings = sorted(report, key=lambda finding: order[finding.level])
+    table = Table(title=title, title_justify="left", title_style="bold", show_lines=False)
+    for name in ("", "where", "what", "what to do, or what was done"):
+        table.add_column(name, overflow="fold")
+    for finding in findings[:_MAX_FINDINGS]:
+        style = _COLOURS[finding.level]
+        cells = (finding.level, finding.where, finding.what, finding.todo)
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    _stdout().print(table)
+    if len(findings) > _MAX_FINDINGS:
+        print_line(f"... and {len(findings) - _MAX_FINDINGS} more findings")
+
+
+def _format(value: Any) -> Text:
+    """Return a table cell; numbers get as many digits as tell them apart."""
+    if isinstance(value, float):
+        return Text("" if pd.isna(value) else f"{value:,.2f}")
+    return Text(str(value))
+
+
+def _stdout() -> Console:
+    """Return stdout; wide enough for tables where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
