@@ -26,7 +26,17 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "delaunay": "stgraph.neighbours:build_delaunay",
         "contiguity": "stgraph.neighbours:build_contiguity",
     },
-    "models": {},
+    "models": {
+        "gcn_lstm": "stgraph.models.gcn_lstm:GCNLSTM",
+        "identity_mlp": "stgraph.models.identity_mlp:IdentityMLP",
+        "persistence": "stgraph.models.baselines:Persistence",
+        "seasonal_naive": "stgraph.models.baselines:SeasonalNaive",
+        "weekly_profile": "stgraph.models.baselines:WeeklyProfile",
+        "profile_decay": "stgraph.models.baselines:ProfileDecay",
+        "ridge": "stgraph.models.baselines:GlobalRidge",
+        "ridge_node": "stgraph.models.baselines:NodeRidge",
+        "var": "stgraph.models.baselines:VAR",
+    },
     "sinks": {
         "geopackage": "stgraph_connectors.sinks.geopackage:write_geopackage",
         "geoparquet": "stgraph_connectors.sinks.geoparquet:write_geoparquet",

@@ -1,0 +1,169 @@
+"""Errors of forecasts: masked, per horizon and per node, always next to the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stgraph.errors import InputError
+from stgraph.graph import BoolArray, FloatArray
+
+_SUMS = ("n", "absolute", "squared", "n_relative", "relative", "covered", "width", "pinball")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Sums of errors per horizon and node, from which every metric follows.
+
+    MAE, MAPE, coverage and pinball loss score the median and the outer quantiles; RMSE scores the
+    mean, because that is what a squared error asks for (Gneiting, JASA 2011). For a point forecast
+    both are the same. MAPE leaves out observations of exactly 0.
+    """
+
+    sums: dict[str, np.ndarray[Any, np.dtype[np.float64]]]  # name -> (H, N)
+
+    @classmethod
+    def empty(cls, horizon: int, n_nodes: int) -> Errors:
+        """Return the errors of no forecast at all."""
+        return cls({name: np.zeros((horizon, n_nodes)) for name in _SUMS})
+
+    def add(self, forecast: FloatArray, truth: FloatArray, mask: BoolArray) -> None:
+        """Add a batch: forecast (B, H, N, 4) mean, 10, 50, 90 %; truth and mask (B, H, N)."""
+        mean, low, median, high = np.moveaxis(forecast.astype(np.float64), -1, 0)
+        error, gap = truth - median, truth - mean
+        nonzero = mask & (truth != 0)
+        relative = np.abs(error) / np.where(nonzero, np.abs(truth), 1)
+        pinball = sum(
+            np.maximum(q * (truth - z), (q - 1) * (truth - z))
+            for q, z in ((0.1, low), (0.5, median), (0.9, high))
+        )
+        parts = {
+            "n": mask,
+            "absolute": np.abs(error),
+            "squared": gap**2,
+            "n_relative": nonzero,
+            "relative": relative * nonzero,
+            "covered": (truth >= low) & (truth <= high),
+            "width": high - low,
+            "pinball": pinball / 3,
+        }
+        for name, values in parts.items():
+            self.sums[name] += np.where(mask, values, 0).sum(axis=0)
+
+    def metrics(self, *, axis: int | None) -> pd.DataFrame:
+        """Return the metrics pooled over an axis: 1 per horizon, 0 per node, None over all."""
+        total = {
+            name: np.atleast_1d(values.sum() if axis is None else values.sum(axis=axis))
+            for name, values in self.sums.items()
+        }
+        n = np.where(total["n"] > 0, total["n"], np.nan)
+        n_relative = np.where(total["n_relative"] > 0, total["n_relative"], np.nan)
+        return pd.DataFrame(
+            {
+                "mae": total["absolute"] / n,
+                "rmse": np.sqrt(total["squared"] / n),
+                "mape_percent": 100 * total["relative"] / n_relative,
+                "coverage_percent": 100 * total["covered"] / n,
+                "width": total["width"] / n,
+                "crps": 2 * total["pinball"] / n,
+                "n": total["n"].astype(np.int64),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Errors of a model and of baselines on the same windows of one target."""
+
+    model: str
+    target: str
+    unit: str
+    step: pd.Timedelta
+    node_ids: pd.Index
+    errors: dict[str, Errors]  # of the model and of each baseline
+    n_windows: int
+    span: tuple[pd.Timestamp, pd.Timestamp]  # first and last target time
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines."""
+        return [name for name in self.errors if name != self.model]
+
+    def table(self, steps: Sequence[int] | None = None) -> pd.DataFrame:
+        """Return the skill table: one row per model and horizon, and one over all horizons.
+
+        Parameters
+        ----------
+        steps
+            Horizons to show, counted from 1. None shows all.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``model, horizon`` (steps; 0 = all), ``minutes, mae, rmse, mape_percent``,
+            ``skill_percent`` (of MAE against the best baseline at that horizon; positive means
+            better), ``coverage_percent, width, crps, n``.
+        """
+        horizon = next(iter(self.errors.values())).sums["n"].shape[0]
+        odd = [step for step in steps or () if not 1 <= step <= horizon]
+        if odd:
+            raise InputError(f"`steps` {odd} are no horizons; there are 1..{horizon}")
+        rows = []
+        for name, errors in self.errors.items():
+            per_horizon = errors.metrics(axis=1)
+            per_horizon.insert(0, "horizon", np.arange(1, horizon + 1))
+            overall = errors.metrics(axis=None).assign(horizon=0)
+            rows.append(pd.concat([per_horizon, overall]).assign(model=name))
+        table = pd.concat(rows, ignore_index=True)
+        best = table[table["model"] != self.model].groupby("horizon")["mae"].min()
+        reference = table["horizon"].map(best) if len(best) else np.nan
+        table["skill_percent"] = 100 * (1 - table["mae"] / reference)
+        table["minutes"] = table["horizon"] * (self.step / pd.Timedelta(minutes=1))
+        if steps is not None:
+            table = table[table["horizon"].isin([0, *steps])]
+        first = ["model", "horizon", "minutes", "mae", "rmse", "mape_percent", "skill_percent"]
+        return table[[*first, "coverage_percent", "width", "crps", "n"]].reset_index(drop=True)
+
+    def per_node(self) -> pd.DataFrame:
+        """Return the model's metrics per node over all horizons, with skill in per cent.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by node id; NaN at nodes without observation.
+        """
+        table = self.errors[self.model].metrics(axis=0)
+        table.index = self.node_ids
+        if self.baselines:
+            others = [self.errors[name].metrics(axis=0)["mae"] for name in self.baselines]
+            best = np.min(np.stack(others), axis=0)
+            table["skill_percent"] = 100 * (1 - table["mae"].to_numpy() / best)
+        return table
+
+    def verdict(self) -> str:
+        """Return in one sentence whether the model is worth having, and where it is not."""
+        table = self.table()
+        if not self.baselines:
+            return f"{self.model}: no baseline was asked for, so nothing is known about its skill."
+        per_horizon = table[table["horizon"] > 0]
+        ranked = per_horizon.loc[per_horizon.groupby("horizon")["mae"].idxmin()]
+        lost = ranked[ranked["model"] != self.model]
+        overall = table[(table["model"] == self.model) & (table["horizon"] == 0)].iloc[0]
+        n = len(ranked)
+        if lost.empty:
+            return (
+                f"{self.model} beats every baseline at all {n} horizons; over all of them its MAE "
+                f"is {overall['mae']:.3g} {self.unit}, {overall['skill_percent']:.1f} % better "
+                "than the best baseline."
+            )
+        winners = lost["model"].value_counts()
+        wins = ", ".join(f"{name} at {count}" for name, count in winners.items())
+        which = ", ".join(str(step) for step in lost["horizon"].head(12))
+        return (
+            f"A baseline wins at {len(lost)} of {n} horizons ({wins}; steps {which}"
+            f"{', ...' if len(lost) > 12 else ''}): use it there, or give {self.model} more data."
+        )

@@ -1,0 +1,233 @@
+"""A fitted model, and the forecast it makes of a graph: an STGraph like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stgraph.calibration import Calibration
+from stgraph.errors import CheckpointError, InputError
+from stgraph.graph import Feature, FloatArray, IntArray, STGraph
+from stgraph.inputs import Inputs, Source
+from stgraph.models.predictor import Predictor
+from stgraph.preprocessing.splits import Split
+from stgraph.report import Report
+from stgraph.windows import Windows
+
+SUFFIXES = ("", "_q10", "_q50", "_q90")  # of the forecast's features: mean and quantiles
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """A fitted model with everything that it needs to forecast without its training data."""
+
+    model: str  # registered name
+    options: Mapping[str, Any]  # of the model's config
+    inputs: Inputs
+    predictor: Predictor
+    calibration: Calibration
+    node_ids: pd.Index
+    fitted_until: pd.Timestamp  # last instant that training looked at
+    tuned_until: pd.Timestamp  # last instant that validation looked at
+    notes: Mapping[str, Any] = field(default_factory=dict)  # seed, epochs, seconds, ...
+
+    def forecast(self, graph: STGraph, *, at: pd.Timestamp | str | None = None) -> STGraph:
+        """Forecast every node of a graph.
+
+        Parameters
+        ----------
+        graph
+            The nodes, features and step that the model was fitted on, with at least one window
+            of recent readings; longer history serves the weekly lags.
+        at
+            Last instant that may be looked at; without a zone it is local. None takes the last
+            step at which anything was observed.
+
+        Returns
+        -------
+        STGraph
+            H target times. For every target the features ``name`` (mean), ``name_q10``,
+            ``name_q50`` and ``name_q90``, in input units.
+
+        Raises
+        ------
+        CheckpointError
+            The graph does not match what the model was fitted on; the message says where.
+        InputError
+            `at` lies outside the data, or there is less than a window before it.
+        """
+        self.check(graph)
+        origin = _origin(graph, at)
+        start = origin - self.inputs.window + 1
+        if start < 0:
+            raise InputError(
+                f"a forecast at {graph.time[origin]} needs {self.inputs.window} steps before it, "
+                f"there are {origin + 1}; give more history"
+            )
+        known = _hide_after(graph, origin, self.inputs)
+        values = next(self.predict(Source(known, self.inputs), np.array([start])))[1][0]
+        time = pd.date_range(
+            graph.time[origin] + self.inputs.step,
+            periods=self.inputs.horizon,
+            freq=self.inputs.step,
+        )
+        targets = [graph.features[i] for i in self.inputs.targets]
+        features = tuple(
+            Feature(target.name + suffix, target.unit) for target in targets for suffix in SUFFIXES
+        )
+        issued = {
+            "kind": "forecast",
+            "issued_at": graph.time[origin].isoformat(),
+            "model": self.model,
+            "step_minutes": self.inputs.step / pd.Timedelta(minutes=1),
+            "horizon": self.inputs.horizon,
+            "findings": self._doubts(graph, origin).to_json(),
+        }
+        return graph.replace(
+            time=time,
+            values=values.reshape(self.inputs.horizon, graph.n_nodes, -1),
+            mask=None,
+            features=features,
+            provenance={**graph.provenance, **issued},
+        )
+
+    def predict(
+        self, source: Source, starts: Sequence[int] | IntArray | range, *, batch_size: int = 64
+    ) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Forecast many windows, batch by batch.
+
+        Parameters
+        ----------
+        source
+            A graph seen through this model's inputs.
+        starts
+            First input step of every window.
+        batch_size
+            Windows at once.
+
+        Yields
+        ------
+        tuple
+            The starts of a batch and (B, H, N, C, 4): mean, 10, 50 and 90 %, in input units.
+        """
+        windows = Windows(source, starts)
+        device = next(self.predictor.parameters()).device
+        self.predictor.eval()
+        for first in range(0, len(windows), batch_size):
+            indices = range(first, min(first + batch_size, len(windows)))
+            with torch.inference_mode():
+                batch = windows.__getitems__(list(indices))
+                quantiles = self.predictor(type(batch)(*(part.to(device) for part in batch)))
+            out = self.calibration.apply(quantiles.float().cpu().numpy(), self.inputs.lower)
+            yield windows.starts[list(indices)], out
+
+    def check(self, graph: STGraph) -> None:
+        """Raise CheckpointError unless the graph is of the kind the model was fitted on."""
+        report = Report()
+        _compare_nodes(self.node_ids, graph.node_ids, report)
+        ours, theirs = self.inputs.features, graph.features
+        if ours != theirs:
+            odd = [f"{a} here, {b} there" for a, b in zip(theirs, ours, strict=False) if a != b]
+            sizes = f"{len(theirs)} here, {len(ours)} there"
+            report.error("`features`", odd[0] if odd else sizes, "give the same, in this order")
+        if graph.step != self.inputs.step:
+            report.error("`time`", f"step {graph.step}, fitted on {self.inputs.step}", "resample")
+        if graph.zone != self.inputs.zone:
+            report.error("`zone`", f"{graph.zone!r}, fitted on {self.inputs.zone!r}")
+        report.raise_errors(CheckpointError, title=f"the graph does not fit this {self.model}")
+
+    def test_starts(self, graph: STGraph) -> range:
+        """Return the windows whose targets all lie behind what training and validation saw."""
+        first = int(graph.time.searchsorted(self.tuned_until, side="right"))
+        stop = graph.n_steps - self.inputs.window - self.inputs.horizon + 1
+        return range(max(0, first - self.inputs.window), max(0, stop))
+
+    def with_notes(self, **notes: Any) -> Forecaster:
+        """Return the forecaster with more notes."""
+        return replace(self, notes={**self.notes, **notes})
+
+    def _doubts(self, graph: STGraph, origin: int) -> Report:
+        """Return what makes this forecast weaker than it could be."""
+        report = Report()
+        window = slice(origin - self.inputs.window + 1, origin + 1)
+        silent = ~graph.mask[window][..., self.inputs.targets].any(axis=(0, 2))
+        if silent.any():
+            ids = [str(node) for node in graph.node_ids[silent][:5]]
+            report.warning(
+                f"the {self.inputs.window} steps up to {graph.time[origin]}",
+                f"{int(silent.sum())} nodes have no reading there: {ids}",
+                "their forecast rests on profile and neighbours only",
+                count=int(silent.sum()),
+            )
+        if self.inputs.season_steps > origin + 1:
+            report.warning(
+                f"history before {graph.time[origin]}",
+                f"{origin + 1} steps, less than a season of {self.inputs.season_steps}",
+                "the profile stands in for last season's values",
+            )
+        return report
+
+
+def instants(graph: STGraph, split: Split) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return the last instants that training and validation look at."""
+    train = split.train_steps.stop - 1
+    tuned = max(train, split.validation_steps.stop - 1)
+    return graph.time[train], graph.time[tuned]
+
+
+def _origin(graph: STGraph, at: pd.Timestamp | str | None) -> int:
+    """Return the step of the last instant that may be looked at."""
+    if graph.n_steps == 0:
+        raise InputError("the graph has no signal to forecast from")
+    if at is None:
+        targets = graph.feature_positions("target")
+        for step in range(graph.n_steps - 1, -1, -1):
+            if graph.mask[step][:, targets].any():
+                return step
+        raise InputError("nothing was observed at any step; there is nothing to forecast from")
+    try:
+        instant = pd.Timestamp(at)
+        instant = instant.tz_localize(graph.zone) if instant.tzinfo is None else instant
+    except ValueError as error:
+        raise InputError(f"`at` {at!r} is no instant ({error}); use ISO 8601") from error
+    origin = int(graph.time.searchsorted(instant, side="right")) - 1
+    step = graph.step or pd.Timedelta(0)
+    if pd.isna(instant) or origin < 0 or instant >= graph.time[-1] + step:
+        raise InputError(
+            f"`at` {at!s} lies outside the data, which covers {graph.time[0]} .. {graph.time[-1]}"
+        )
+    return origin
+
+
+def _hide_after(graph: STGraph, origin: int, inputs: Inputs) -> STGraph:
+    """Return the graph without observations after the origin, but with the known future."""
+    stop = origin + 1 + (inputs.horizon if inputs.known else 0)
+    cut = graph.select_steps(0, stop)
+    if not inputs.known or cut.n_steps == origin + 1:
+        return cut
+    mask = cut.mask.copy()
+    hidden = [i for i in range(graph.n_features) if i not in inputs.known]
+    mask[origin + 1 :, :, hidden] = False
+    return cut.replace(mask=mask)
+
+
+def _compare_nodes(ours: pd.Index, theirs: pd.Index, report: Report) -> None:
+    """Note how the nodes of a graph differ from those a model was fitted on."""
+    if ours.equals(theirs):
+        return
+    missing, extra = ours.difference(theirs), theirs.difference(ours)
+    if len(missing) or len(extra):
+        what = (
+            f"{len(missing)} nodes are missing {list(missing[:3])}, "
+            f"{len(extra)} are new {list(extra[:3])}"
+        )
+        report.error("`nodes`", what, "give the nodes the model was fitted on")
+    else:
+        place = int(np.argmax(ours != theirs))
+        what = f"order differs: {theirs[place]!r} at position {place}, fitted on {ours[place]!r}"
+        report.error("`nodes`", what, "use graph.select_nodes(forecaster.node_ids)")

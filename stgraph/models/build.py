@@ -1,0 +1,73 @@
+"""Build a registered model for a task, with its options checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ValidationError
+from torch import nn
+
+from stgraph import registry
+from stgraph.errors import ConfigError, nearest_name
+from stgraph.inputs import Inputs
+from stgraph.models.predictor import QUANTILES, Predictor
+from stgraph.models.sizes import Sizes
+from stgraph.report import Report
+
+
+def build_predictor(
+    name: str, options: Mapping[str, Any], inputs: Inputs, *, n_nodes: int
+) -> Predictor:
+    """Return an untrained model with everything around it.
+
+    Parameters
+    ----------
+    name
+        Registered model.
+    options
+        Of the model's config.
+    inputs
+        Fitted inputs; they give the sizes and the anchor.
+    n_nodes
+        Number of nodes N.
+
+    Returns
+    -------
+    Predictor
+        `Batch` -> quantiles (B, H, N, C, 3) in input units.
+
+    Raises
+    ------
+    UnknownNameError, ConfigError
+        Nobody registered the name, or the options are not the model's.
+    """
+    model_class: type[nn.Module] = registry.load("models", name)
+    is_point = bool(getattr(model_class, "is_point", False))
+    sizes = Sizes(
+        n_nodes=n_nodes,
+        window=inputs.window,
+        horizon=inputs.horizon,
+        n_past=inputs.n_past,
+        n_future=inputs.n_future,
+        n_outputs=len(inputs.targets) * (1 if is_point else len(QUANTILES)),
+    )
+    return Predictor(model_class(sizes, read_options(name, options)), inputs)
+
+
+def read_options(name: str, options: Mapping[str, Any]) -> BaseModel:
+    """Return the config of a registered model, or one ConfigError with every finding."""
+    config_class: type[BaseModel] = get_type_hints(registry.load("models", name).__init__)["config"]
+    try:
+        return config_class.model_validate(dict(options))
+    except ValidationError as error:
+        report = Report()
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                hint = nearest_name(key, config_class.model_fields)
+                report.error(f"`{key}`", f"is no option of {name}{hint}", "remove or rename it")
+            else:
+                report.error(f"`{key}`", f"is {problem['input']!r}", problem["msg"])
+        report.raise_errors(ConfigError, title=f"options of model {name!r}")
+        raise

@@ -1,0 +1,367 @@
+"""Fit a registered model to a graph: closed form for baselines, Lightning for everything else."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import callbacks, loggers
+from lightning.pytorch.plugins.io import CheckpointIO
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from stgraph._optional import require
+from stgraph.calibration import Calibration, fit_calibration
+from stgraph.config import TrainConfig
+from stgraph.errors import CheckpointError, TrainingError
+from stgraph.forecasting import Forecaster, instants
+from stgraph.graph import BoolArray, FloatArray, STGraph
+from stgraph.inputs import Inputs, Source, fit_inputs
+from stgraph.models.build import build_predictor
+from stgraph.models.predictor import Predictor
+from stgraph.preprocessing.splits import Split, split_windows
+from stgraph.tensor_files import read_training_state, write_training_state
+from stgraph.windows import Batch, Windows
+
+_WARM_UP = 0.05  # share of the steps over which the learning rate rises
+_FLOOR = 0.01  # share of the peak learning rate at the end
+
+
+def fit(
+    graph: STGraph,
+    *,
+    model: str = "gcn_lstm",
+    options: Mapping[str, Any] | None = None,
+    window: int = 12,
+    horizon: int = 12,
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    holidays: str | None = None,
+    train: TrainConfig | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    split: Split | None = None,
+) -> Forecaster:
+    """Fit a model to the first part of a graph's signal.
+
+    Parameters
+    ----------
+    graph
+        Signal with at least one target feature.
+    model
+        Registered name, of a graph model or of a baseline.
+    options
+        Of the model's config; None takes the defaults.
+    window, horizon
+        Input steps and forecast steps.
+    fractions
+        Shares of the windows, in time order, for training, validation (early stopping and
+        calibration) and test (never looked at).
+    holidays
+        Country or country-subdivision code whose holidays become inputs.
+    train
+        How to train; None takes the defaults.
+    folder
+        Where training state and logs go, so that a killed run can go on. None keeps none.
+    resume
+        Go on from the last epoch found in `folder`.
+    split
+        Windows of the parts, instead of `fractions`.
+
+    Returns
+    -------
+    Forecaster
+        Ready to forecast, evaluate and save.
+
+    Raises
+    ------
+    InputError
+        Too little data, no target, options that do not fit.
+    CheckpointError
+        `resume` finds the state of another job.
+    TrainingError
+        The loss is not finite.
+    """
+    train = train or TrainConfig()
+    split = split or split_windows(
+        graph.n_steps, window=window, horizon=horizon, fractions=fractions
+    )
+    began = time.perf_counter()
+    inputs, source = fit_inputs(
+        graph,
+        window=split.window,
+        horizon=split.horizon,
+        train_steps=split.train_steps.stop,
+        holidays=holidays,
+    )
+    learning = Windows(source, split.train)
+    tuning = Windows(Source(graph, inputs), split.validation)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(train.seed)
+        predictor = build_predictor(model, options or {}, inputs, n_nodes=graph.n_nodes)
+        if not predictor.is_point:
+            state = None if folder is None else Path(folder) / "training"
+            _learn(predictor, learning, tuning, train, state, resume=resume)
+        elif hasattr(predictor.model, "fit_closed_form"):
+            batches = iter(learning.loader(batch_size=train.batch_size))
+            with torch.no_grad():
+                predictor.model.fit_closed_form(batches, predictor.center, predictor.scale)
+    predictor.eval()
+    fitted_until, tuned_until = instants(graph, split)
+    return Forecaster(
+        model=model,
+        options=dict(options or {}),
+        inputs=inputs,
+        predictor=predictor,
+        calibration=_calibrate(predictor, tuning, inputs),
+        node_ids=graph.node_ids,
+        fitted_until=fitted_until,
+        tuned_until=tuned_until,
+        notes={"seed": train.seed, "fit_seconds": round(time.perf_counter() - began, 2)},
+    )
+
+
+class _Task(lightning.LightningModule):
+    """What Lightning trains: a predictor, its loss, and a warm-up and cosine schedule."""
+
+    def __init__(self, predictor: Predictor, train: TrainConfig, windows: Windows) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self._train_config = train
+        edges = windows.edges
+        self.edge_index: Tensor
+        self.edge_weight: Tensor
+        # one graph for all batches: it stays on the device, and its operator is built once
+        self.register_buffer("edge_index", edges[0], persistent=False)
+        self.register_buffer("edge_weight", edges[1], persistent=False)
+
+    def on_train_epoch_start(self) -> None:
+        """Seed each epoch on its own, so that a resumed run repeats what an unbroken one does."""
+        torch.manual_seed(self._train_config.seed + self.current_epoch)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        loss = self.predictor.loss(self._with_graph(batch))
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch}; lower "
+                "`train.learning_rate` or check the readings for extreme values"
+            )
+        self.log("train_loss", loss, on_epoch=True, on_step=False, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch) -> None:
+        """Log the masked mean absolute error of the median."""
+        median = self.predictor(self._with_graph(batch))[..., 1]
+        n_seen = int(batch.y_mask.sum())
+        if n_seen:
+            error = ((median - batch.y).abs() * batch.y_mask).sum() / n_seen
+            self.log("val_mae", error, prog_bar=True, batch_size=n_seen)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW with warm-up and cosine decay over all steps."""
+        train = self._train_config
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay
+        )
+        n_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        warm_up = max(1, int(_WARM_UP * n_steps))
+
+        def factor(step: int) -> float:
+            if step < warm_up:
+                return (step + 1) / warm_up
+            done = (step - warm_up) / max(1, n_steps - warm_up)
+            return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _with_graph(self, batch: Batch) -> Batch:
+        """Return the batch with the one graph that stays on the device."""
+        return batch._replace(edge_index=self.edge_index, edge_weight=self.edge_weight)
+
+
+class _TensorFiles(CheckpointIO):
+    """Lightning's training state without pickle."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: Any,
+        storage_options: Any = None,  # noqa: ARG002
+    ) -> None:
+        """Write a state."""
+        write_training_state(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self,
+        path: Any,
+        map_location: Any = None,  # noqa: ARG002
+        weights_only: bool | None = None,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Read a state."""
+        return read_training_state(path)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a state that is no longer kept."""
+        Path(path).unlink(missing_ok=True)
+
+
+class _EpochSampler(Sampler[int]):
+    """A random order that depends on seed and epoch only, so that a resumed run repeats it."""
+
+    def __init__(self, n_windows: int, seed: int) -> None:
+        self._n_windows = n_windows
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch; Lightning calls it."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._n_windows
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        return iter(torch.randperm(self._n_windows, generator=generator).tolist())
+
+
+def _learn(
+    predictor: Predictor,
+    learning: Windows,
+    tuning: Windows,
+    train: TrainConfig,
+    state: Path | None,
+    *,
+    resume: bool,
+) -> None:
+    """Train with early stopping and leave the best weights in the predictor."""
+    with contextlib.ExitStack() as stack:
+        folder = state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        last = folder / "last.safetensors"
+        _check_resume(folder, predictor, resume=resume)
+        stack.enter_context(_quiet_lightning())
+        task = _Task(predictor, train, learning)
+        keep = callbacks.ModelCheckpoint(
+            dirpath=folder,
+            filename="best",
+            monitor="val_mae",
+            save_last=True,
+            enable_version_counter=False,
+        )
+        keep.FILE_EXTENSION = ".safetensors"
+        trainer = _trainer(train, folder, keep, has_validation=len(tuning) > 0)
+        sampler = _EpochSampler(len(learning), train.seed)
+        trainer.fit(
+            task,
+            learning.loader(batch_size=train.batch_size, sampler=sampler),
+            tuning.loader(batch_size=train.batch_size),
+            ckpt_path=str(last) if resume and last.exists() else None,
+        )
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if keep.best_model_path:
+            task.load_state_dict(read_training_state(keep.best_model_path)["state_dict"])
+    predictor.cpu()
+
+
+def _trainer(
+    train: TrainConfig, folder: Path, keep: callbacks.ModelCheckpoint, *, has_validation: bool
+) -> lightning.Trainer:
+    """Return the trainer that a config asks for."""
+    _keep_freed_memory()
+    stop = callbacks.EarlyStopping("val_mae", patience=train.patience, check_finite=True)
+    bar = [callbacks.RichProgressBar(leave=False)] if train.progress else []
+    logs: list[loggers.Logger] = [loggers.CSVLogger(folder, name=None, version="logs")]
+    if train.tensorboard:
+        require("tensorboard", extra="tensorboard")
+        logs.append(loggers.TensorBoardLogger(folder, name=None, version="logs"))
+    on_gpu = train.device == "cuda" or (train.device == "auto" and torch.cuda.is_available())
+    bf16 = train.precision == "bf16" or (train.precision == "auto" and on_gpu)
+    return lightning.Trainer(
+        accelerator="cuda" if on_gpu else "cpu",
+        devices="auto" if on_gpu else 1,
+        precision="bf16-mixed" if bf16 else "32-true",
+        max_epochs=train.max_epochs,
+        max_time=None if train.max_minutes is None else timedelta(minutes=train.max_minutes),
+        gradient_clip_val=train.gradient_clip,
+        callbacks=[keep, *([stop] if has_validation else []), *bar],
+        plugins=[_TensorFiles()],
+        logger=logs,
+        enable_progress_bar=train.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        default_root_dir=folder,
+    )
+
+
+def _calibrate(predictor: Predictor, tuning: Windows, inputs: Inputs) -> Calibration:
+    """Fit the calibration to the validation windows."""
+
+    def forecasts() -> Iterator[tuple[FloatArray, FloatArray, BoolArray]]:
+        for batch in tuning.loader(batch_size=64):
+            with torch.inference_mode():
+                quantiles = predictor(batch).numpy()
+            yield quantiles, batch.y.numpy(), batch.y_mask.numpy()
+
+    return fit_calibration(
+        forecasts(),
+        horizon=inputs.horizon,
+        n_targets=len(inputs.targets),
+        fit_mean=not predictor.is_point,
+    )
+
+
+def _check_resume(folder: Path, predictor: Predictor, *, resume: bool) -> None:
+    """Refuse to go on with the weights of another model; start afresh unless asked to go on."""
+    last, best = folder / "last.safetensors", folder / "best.safetensors"
+    if not resume:
+        for old in (last, best):
+            old.unlink(missing_ok=True)
+        return
+    if not last.exists():
+        return
+    saved = read_training_state(last)["state_dict"]
+    ours = {f"predictor.{name}": value.shape for name, value in predictor.state_dict().items()}
+    theirs = {name: value.shape for name, value in saved.items()}
+    if ours != theirs:
+        odd = sorted({n for n in ours | theirs if ours.get(n) != theirs.get(n)})[:3]
+        raise CheckpointError(
+            f"{last} holds the state of another job (differs in {odd}); "
+            "choose another folder or start without resume"
+        )
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's advice on loader workers and batch sizes, which does not apply here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", module="torch.utils._pytree")
+        yield
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse large blocks instead of returning them after every batch.
+
+    Measured: without it, training spends up to half its time in page faults.
+    """
+    m_mmap_threshold, m_trim_threshold, large = -3, -1, 1 << 30
+    with contextlib.suppress(OSError, AttributeError):  # another C library: nothing to set
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_threshold, large)
+        libc.mallopt(m_trim_threshold, large)

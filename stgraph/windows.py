@@ -1,0 +1,82 @@
+"""Index windows as torch batches: one graph, one signal, nothing copied but the batch at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from stgraph.graph import IntArray, STGraph
+from stgraph.inputs import Source
+
+
+class Batch(NamedTuple):
+    """Some windows of one graph."""
+
+    x: Tensor  # (B, W, N, F) past, scaled
+    u: Tensor  # (B, H, N, K) known future, scaled
+    y: Tensor  # (B, H, N, C) targets in input units, 0 where not observed
+    y_mask: Tensor  # (B, H, N, C) True = observed
+    edge_index: Tensor  # (2, E)
+    edge_weight: Tensor  # (E,) similarities
+
+
+class Windows(Dataset[Batch]):
+    """Windows of one graph by the position they start at.
+
+    A window is an index, never a copy: a batch is gathered when it is asked for, so the memory
+    needed above the signal itself is one batch, however long the signal is.
+
+    Parameters
+    ----------
+    source
+        A graph seen through fitted inputs.
+    starts
+        First input step of every window.
+    """
+
+    def __init__(self, source: Source, starts: Sequence[int] | IntArray | range) -> None:
+        self.source = source
+        self.starts = np.asarray(starts, dtype=np.int64)
+        self.edges = graph_tensors(source.graph)
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return one window as a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Return several windows as one batch, gathered at once."""
+        arrays = self.source.gather(self.starts[np.asarray(indices, dtype=np.int64)])
+        return Batch(
+            torch.from_numpy(arrays.x),
+            torch.from_numpy(arrays.u),
+            torch.from_numpy(arrays.y),
+            torch.from_numpy(arrays.y_mask),
+            *self.edges,
+        )
+
+    def loader(self, *, batch_size: int, sampler: Sampler[int] | None = None) -> DataLoader[Batch]:
+        """Return a loader of whole batches, in time order without a sampler."""
+        return DataLoader(self, batch_size=batch_size, sampler=sampler, collate_fn=_as_it_is)
+
+
+def graph_tensors(graph: STGraph) -> tuple[Tensor, Tensor]:
+    """Return edge index and similarities of a graph; lengths pass through a Gaussian kernel."""
+    weight = graph.edge_weight
+    if graph.weight_unit == "m" and len(weight):
+        scale = float(weight.std()) or float(weight.mean()) or 1.0
+        weight = np.exp(-np.square(weight / scale))
+    return torch.tensor(graph.edge_index), torch.tensor(weight, dtype=torch.float32)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """Return a batch that is one already."""
+    return batch
