@@ -127,7 +127,7 @@ def clean_weight(weight: object, edge_index: IntArray, report: Report) -> FloatA
 
 def clean_time(time: object, report: Report) -> pd.DatetimeIndex:
     """Return the time axis in UTC with its step as `freq`, or note why it is not one."""
-    empty = pd.DatetimeIndex([], tz="UTC")
+    empty = pd.DatetimeIndex([], tz="UTC").as_unit("us")
     if time is None:
         return empty
     dtype = time.dtype if hasattr(time, "dtype") else np.asarray(time).dtype

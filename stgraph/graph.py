@@ -232,6 +232,7 @@ class STGraph:
             and _same_geometry(self.nodes, other.nodes)
             and np.array_equal(self.edge_index, other.edge_index)
             and np.array_equal(self.edge_weight, other.edge_weight)
+            and _same_table(self.edges, other.edges)
             and (self.weight_unit, self.zone) == (other.weight_unit, other.zone)
             and self.time.equals(other.time)
             and self.features == other.features
@@ -259,6 +260,13 @@ def _same_geometry(nodes: gpd.GeoDataFrame, others: gpd.GeoDataFrame) -> bool:
     missing = shapely.is_missing(first)
     same = shapely.equals_exact(first, second, tolerance=0.0) | missing
     return bool(same.all() and np.array_equal(missing, shapely.is_missing(second)))
+
+
+def _same_table(edges: pd.DataFrame | None, others: pd.DataFrame | None) -> bool:
+    """Tell whether two edge tables have the same rows, whatever their labels, or both are none."""
+    if edges is None or others is None:
+        return edges is others
+    return edges.reset_index(drop=True).equals(others.reset_index(drop=True))
 
 
 def _clean_features(features: object, report: Report) -> tuple[Feature, ...]:
