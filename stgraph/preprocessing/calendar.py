@@ -212,12 +212,18 @@ def _wall_clock(time: pd.DatetimeIndex, zone: str) -> IntArray:
         raise InputError(f"`time` is a {type(time).__name__}; pass a DatetimeIndex in UTC")
     if time.hasnans:
         raise InputError(f"`time` has {int(np.sum(time.isna()))} missing instants; drop them")
-    known = available_timezones()
-    if zone not in known:
-        raise InputError(f"unknown time zone {zone!r}{nearest_name(zone, known)}")
     utc = time.tz_localize("UTC") if time.tz is None else time
-    wall = utc.tz_convert(ZoneInfo(zone)).tz_localize(None).as_unit("us")
+    wall = utc.tz_convert(_zone_info(zone)).tz_localize(None).as_unit("us")
     return np.asarray(wall.asi8, dtype=np.int64)
+
+
+def _zone_info(zone: str) -> ZoneInfo:
+    """Return the time zone, or raise InputError with the nearest known name."""
+    try:
+        return ZoneInfo(zone)
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        hint = nearest_name(zone, available_timezones())
+        raise InputError(f"unknown time zone {zone!r}{hint}") from error
 
 
 def _step_us(step: pd.Timedelta) -> int:

@@ -120,6 +120,9 @@ def test_bad_calendar_input() -> None:
     time = pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC")
     with pytest.raises(InputError, match=r"'Pacific/Aukland' .did you mean 'Pacific/Auckland'"):
         build_calendar(time, "Pacific/Aukland")
+    for zone in ("", "../etc", "Europe", None):
+        with pytest.raises(InputError, match="unknown time zone"):
+            local_day(time, zone)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"no holidays are known for 'NZ-AKL' .*'NZ-AUK'"):
         build_calendar(time, "UTC", holidays="NZ-AKL")
     with pytest.raises(InputError, match="no holidays are known for ''"):
