@@ -144,7 +144,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
     }
     if inputs.profile is not None:
         arrays["inputs.profile"] = torch.tensor(inputs.profile.table)
-        document["inputs"]["profile"] = inputs.profile.describe()
+        document["inputs"]["profile"] = inputs.profile.to_dict()
     return document, {name: value.contiguous() for name, value in arrays.items()}
 
 
@@ -158,7 +158,7 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
         scaler=Scaler.from_dict(parts.pop("scaler")),
         profile=None
         if profile is None
-        else Profile.restore(profile, arrays["inputs.profile"].numpy()),
+        else Profile.from_dict(profile, arrays["inputs.profile"].numpy()),
         **{name: arrays[f"inputs.{name}"].numpy() for name in ("lower", "decay", "spread")},
         **parts,
     )
