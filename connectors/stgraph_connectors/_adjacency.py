@@ -15,8 +15,8 @@ from scipy import sparse
 from stgraph.errors import DataError
 from stgraph.report import Report
 from stgraph_connectors._arrays import Arrays, pick, read_npz
+from stgraph_connectors._cells import to_numbers
 from stgraph_connectors._ids import clean_ids, match_ids, shorten
-from stgraph_connectors._numbers import to_numbers
 from stgraph_connectors._pickles import read_plain_pickle
 from stgraph_connectors._tables import check_path, plain_suffix, read_table
 

@@ -62,7 +62,7 @@ def read_times(
         aware = np.zeros(len(wall), dtype=bool)
     else:
         codes, distinct = pd.factorize(series)
-        text = _as_text(pd.Series(distinct))
+        text = _as_text(pd.Series(np.asarray(distinct)))
         us, is_aware = _parse(text, table, name, time_format, report)
         _note_unreadable(series, codes, text, us, table, name, report)
         wall = np.where(codes >= 0, us[codes] if len(us) else NO_TIME, NO_TIME)

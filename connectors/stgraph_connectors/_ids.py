@@ -86,7 +86,7 @@ def clean_ids(labels: Any) -> npt.NDArray[np.object_]:
 def code_ids(labels: pd.Series) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]:
     """Return a code for every label and the distinct ids; code -1 is a missing id."""
     codes, distinct = pd.factorize(labels)
-    ids = clean_ids(distinct)
+    ids = clean_ids(np.asarray(distinct))
     # spellings of one id share its first code
     merged, names = pd.factorize(ids)
     merged = np.where(ids == "", -1, merged).astype(np.int64)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stgraph.report import Report
+from stgraph_connectors._cells import to_numbers
 from stgraph_connectors._clock import NO_TIME, Int64Array, read_times
 from stgraph_connectors._coordinates import LATITUDE_NAMES, LONGITUDE_NAMES, X_NAMES, Y_NAMES
 from stgraph_connectors._ids import (
@@ -19,7 +20,6 @@ from stgraph_connectors._ids import (
     require_column,
     shorten,
 )
-from stgraph_connectors._numbers import to_numbers
 from stgraph_connectors._signal import ReadingOptions, Readings, time_column
 from stgraph_connectors._tables import Table
 

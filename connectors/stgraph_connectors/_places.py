@@ -14,6 +14,7 @@ import pyproj
 import shapely
 
 from stgraph.report import Report
+from stgraph_connectors._cells import to_numbers
 from stgraph_connectors._coordinates import (
     LATITUDE_NAMES,
     LONGITUDE_NAMES,
@@ -24,7 +25,6 @@ from stgraph_connectors._coordinates import (
     check_numbers,
 )
 from stgraph_connectors._ids import ID_NAMES, clean_ids, guess_column, require_column, shorten
-from stgraph_connectors._numbers import to_numbers
 from stgraph_connectors._tables import Table, read_table
 
 MissingCoordinates = Literal["drop", "keep", "error"]

@@ -11,9 +11,9 @@ import pandas as pd
 
 from stgraph.report import Report
 from stgraph_connectors._arrays import pick, read_npz
+from stgraph_connectors._cells import to_numbers
 from stgraph_connectors._clock import NO_TIME, Int64Array, read_times
 from stgraph_connectors._ids import clean_ids, match_ids, require_column, shorten
-from stgraph_connectors._numbers import to_numbers
 from stgraph_connectors._signal import Floats, ReadingOptions, Readings, time_column
 from stgraph_connectors._tables import Table
 
