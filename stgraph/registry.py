@@ -17,6 +17,7 @@ Group = Literal["connectors", "models", "sinks", "neighbours"]
 # name -> "module:attribute"; strings only, so that looking a name up imports nothing
 _BUILTIN: dict[Group, dict[str, str]] = {
     "connectors": {
+        "auckland": "stgraph_connectors.auckland:read_auckland",
         "stations": "stgraph_connectors.stations:read_stations",
     },
     "neighbours": {
