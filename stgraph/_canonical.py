@@ -53,14 +53,16 @@ def clean_nodes(nodes: object, report: Report) -> gpd.GeoDataFrame:
 
 def _check_coordinates(nodes: gpd.GeoDataFrame, report: Report) -> None:
     """Note a missing CRS, and geometries that are empty, not finite, or no degrees."""
-    if nodes.crs is None and nodes.geometry.notna().any():
+    geometry = np.asarray(nodes.geometry, dtype=object)
+    there = ~shapely.is_missing(geometry)
+    if nodes.crs is None and there.any():
         report.error("`nodes`", "has geometry but no CRS", "call set_crs() on it")
-    present = nodes.geometry[nodes.geometry.notna()]
-    west, south, east, north = shapely.bounds(np.asarray(present)).T
+    present, ids = geometry[there], nodes.index[there]
+    west, south, east, north = shapely.bounds(present).T
     odd = ~np.isfinite(west + south + east + north)  # empty geometry has NaN bounds
     if odd.any():
-        ids = list(present.index[odd][:5])
-        report.error("`nodes`", f"empty or not finite geometry at {ids}", "drop or repair them")
+        shown = list(ids[odd][:5])
+        report.error("`nodes`", f"empty or not finite geometry at {shown}", "drop or repair them")
     if nodes.crs is not None and nodes.crs.is_geographic and len(present):
         outside = (west < -360) | (east > 360) | (south < -90) | (north > 90)
         if outside.any():
