@@ -28,13 +28,12 @@ _CHOICE_VALUES = 1_500_000  # values that are looked at to choose season and smo
 class Recipe:
     """How a profile is fitted; every option is checked once, here."""
 
-    zone: str
-    statistic: Statistic
-    min_count: int
-    shrinkage: float
-    smooth: int | None
-    weekend: tuple[int, ...]
-    holidays: str | None
+    statistic: Statistic = "median"
+    min_count: int = 1
+    shrinkage: float = 0.5
+    smooth: int | None = None
+    weekend: tuple[int, ...] = (5, 6)
+    holidays: str | None = None
 
     def __post_init__(self) -> None:
         """Check every option."""

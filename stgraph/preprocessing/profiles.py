@@ -182,7 +182,7 @@ def fit_profile(
     InputError
         Shapes or options that do not fit, or a channel without any observed value.
     """
-    recipe = Recipe(zone, statistic, min_count, shrinkage, smooth, weekend, holidays)
+    recipe = Recipe(statistic, min_count, shrinkage, smooth, weekend, holidays)
     _check_signal(values, mask, time)
     step = step_of(time)
     grid = build_day_grid(time, zone, step)
@@ -234,7 +234,7 @@ def leave_day_out(
     InputError
         As in `fit_profile`, or fewer than two local days with observed values.
     """
-    recipe = Recipe(zone, statistic, min_count, shrinkage, smooth, weekend, holidays)
+    recipe = Recipe(statistic, min_count, shrinkage, smooth, weekend, holidays)
     _check_signal(values, mask, time)
     grid = build_day_grid(time, zone, step_of(time))
     chosen, recipe = choose_season(values, mask, grid, recipe, season)
