@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stgraph_connectors._means import mean_of_known
 from stgraph_connectors.styles import Classes, Style
 
 __all__ = [
@@ -233,7 +234,7 @@ def format_sparkline(values: npt.ArrayLike, *, width: int = 24) -> list[str]:
     """
     array = np.asarray(values, dtype=np.float64)
     bounds = np.linspace(0, len(array), min(len(array), width) + 1).round().astype(int)
-    parts = [_mean_of_known(array[a:b]) for a, b in pairwise(bounds)]
+    parts = [mean_of_known(array[a:b], axis=0) for a, b in pairwise(bounds)]
     if not parts:
         return [""] * array.shape[1]
     table = np.stack(parts)  # (width, N)
@@ -254,14 +255,6 @@ def geometry_kind(types: Sequence[str]) -> GeometryKind:
     if max(lines, areas) * 2 <= len(names):
         return "point"
     return "line" if lines >= areas else "polygon"
-
-
-def _mean_of_known(block: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the column means of the finite numbers, NaN for a column without any."""
-    known = np.isfinite(block)
-    count = known.sum(axis=0)
-    total = np.where(known, block, 0.0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _start_document(view: LayerView) -> ET.Element:

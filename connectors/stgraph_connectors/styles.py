@@ -21,6 +21,7 @@ RAMPS: dict[str, tuple[str, ...]] = {
     "traffic": ("#9e0b2f", "#dc4b3e", "#f59a63", "#fbe39b", "#a9d3df", "#5698c6", "#22508f"),
     "delta": ("#1f4f94", "#5a97c7", "#b1d3e4", "#f1efe9", "#f6bd9c", "#d9624f", "#9c1130"),
 }
+_TWO_SIDED = {"traffic", "delta"}  # two hues that meet in the middle
 NO_DATA = "#c9c9c4"
 
 _SPEED_UNITS = {"km/h", "kmh", "kph", "kmph", "mph", "mi/h", "m/s", "kn", "knots"}
@@ -111,7 +112,8 @@ class Classes:
         if not self.breaks:
             return ("all values",)
         numbers = [format_number(value, self.breaks) for value in self.breaks]
-        inner = [f"{low} – {high}" for low, high in pairwise(numbers)]
+        dash = "to" if self.breaks[0] < 0 else "–"
+        inner = [f"{low} {dash} {high}" for low, high in pairwise(numbers)]
         return (f"≤ {numbers[0]}", *inner, f"> {numbers[-1]}")
 
     def index(self, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -215,7 +217,7 @@ def classify(values: npt.ArrayLike, *, feature: Feature, style: Style | None = N
         label=style.label or _readable(feature.name),
         unit="" if unit == "1" else unit,
         breaks=tuple(breaks),
-        colours=_pick_colours(RAMPS[ramp], len(breaks) + 1, reverse=reverse),
+        colours=_pick_colours(ramp, len(breaks) + 1, reverse=reverse),
     )
 
 
@@ -322,11 +324,15 @@ def _symmetric_breaks(
     return [float(np.round(centre + x, 9)) for x in marks]
 
 
-def _pick_colours(ramp: tuple[str, ...], n_colours: int, *, reverse: bool) -> tuple[str, ...]:
+def _pick_colours(name: str, n_colours: int, *, reverse: bool) -> tuple[str, ...]:
     """Return evenly spaced colours of a ramp, linear between its anchors."""
+    ramp, two_sided = RAMPS[name], name in _TWO_SIDED
     anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in ramp], dtype=float)
     # a single class takes a strong colour, not the pale end of the ramp
     where = np.linspace(0, 1, n_colours) if n_colours > 1 else np.array([0.6])
+    if two_sided and n_colours % 2 == 0:  # between two hues there is only a dull grey
+        side = np.linspace(0, 1 / 3, n_colours // 2)
+        where = np.concatenate([side, 1 - side[::-1]])
     at = np.linspace(0, 1, len(ramp))
     channels = np.stack([np.interp(where, at, anchors[:, k]) for k in range(3)], axis=1)
     colours = ["#{:02x}{:02x}{:02x}".format(*(round(x) for x in row)) for row in channels]

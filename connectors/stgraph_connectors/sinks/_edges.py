@@ -18,8 +18,8 @@ from stgraph_connectors.sinks._tables import decode_table, encode_table
 _OWN = ("fid", "ogc_fid", "geom", "source", "target", "source_fid", "target_fid", "weight", "unit")
 
 
-def encode_edges(graph: STGraph) -> tuple[dict[str, Any], Any, Any, dict[str, Any]]:
-    """Return file columns, lines, their CRS, and the notes that `decode_edges` needs.
+def encode_edges(graph: STGraph) -> tuple[dict[str, Any], gpd.GeoSeries, dict[str, Any]]:
+    """Return file columns, lines with their CRS, and the notes that `decode_edges` needs.
 
     `source_fid` and `target_fid` are positions from 1 on. Edges without a geometry of their own
     become straight lines between the nodes.
@@ -34,14 +34,13 @@ def encode_edges(graph: STGraph) -> tuple[dict[str, Any], Any, Any, dict[str, An
         "weight": graph.edge_weight,
         "unit": np.full(graph.n_edges, graph.weight_unit, dtype=object),
     }
-    lines, crs = node_lines(graph), graph.nodes.crs
+    lines = edge_lines(graph)
     notes: dict[str, Any] = {"table": None, "geometry": None, "crs": None}
     if graph.edges is not None:
         table = pd.DataFrame(graph.edges)
         if isinstance(graph.edges, gpd.GeoDataFrame) and graph.edges.active_geometry_name:
             own = graph.edges.geometry
             table = table.drop(columns=own.name)
-            lines, crs = own.to_numpy(), own.crs or crs
             notes["geometry"] = own.name
             notes["crs"] = crs_text(own.crs)
         index = table.index.to_frame(index=False)
@@ -52,7 +51,7 @@ def encode_edges(graph: STGraph) -> tuple[dict[str, Any], Any, Any, dict[str, An
         attributes, notes["table"] = encode_table(table, reserved=(*_OWN, *arrays))
         notes["index_names"] = [None if n is None else str(n) for n in graph.edges.index.names]
         columns |= {**arrays, **attributes}
-    return columns, lines, crs, notes
+    return columns, lines, notes
 
 
 def decode_edges(
@@ -80,19 +79,25 @@ def decode_edges(
     return edge_index, weight, gpd.GeoDataFrame(table, geometry=notes["geometry"], crs=notes["crs"])
 
 
-def node_lines(graph: STGraph) -> npt.NDArray[np.object_]:
-    """Return a straight line per edge, None for loops and where an end has no geometry."""
-    xy = node_points(graph)
+def edge_lines(graph: STGraph) -> gpd.GeoSeries:
+    """Return a line per edge: its own geometry, else straight from node to node.
+
+    Missing for loops and where an end has no geometry.
+    """
+    table = graph.edges
+    if isinstance(table, gpd.GeoDataFrame) and table.active_geometry_name is not None:
+        own = table.geometry
+        return gpd.GeoSeries(own, crs=own.crs or graph.nodes.crs)
+    xy = middle_points(graph.nodes.geometry.to_numpy())
     ends = np.stack([xy[graph.edge_index[0]], xy[graph.edge_index[1]]], axis=1)  # (E, 2, 2)
     drawn = np.isfinite(ends).all(axis=(1, 2)) & (ends[:, 0] != ends[:, 1]).any(axis=1)
     lines = np.full(graph.n_edges, None, dtype=object)
     lines[drawn] = shapely.linestrings(ends[drawn])
-    return lines
+    return gpd.GeoSeries(lines, crs=graph.nodes.crs)
 
 
-def node_points(graph: STGraph) -> npt.NDArray[np.float64]:
-    """Return (N, 2) positions of the nodes, NaN without geometry, a middle for lines and areas."""
-    shapes = graph.nodes.geometry.to_numpy()
+def middle_points(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
+    """Return (N, 2) positions, NaN without geometry, the centroid of lines and areas."""
     points = np.where(shapely.get_type_id(shapes) == 0, shapes, shapely.centroid(shapes))
     return np.stack([shapely.get_x(points), shapely.get_y(points)], axis=1)
 

@@ -173,8 +173,9 @@ def _decode_times(series: pd.Series, dtype: str) -> pd.Series:
     known = pd.api.types.is_datetime64_any_dtype(series.dtype)
     times = pd.to_datetime(series, utc=True, format=None if known else "ISO8601")
     unit, _, zone = dtype.removeprefix("datetime64[").rstrip("]").partition(", ")
-    times = times.dt.tz_convert(zone) if zone else times.dt.tz_localize(None)
-    return times.astype(f"datetime64[{unit}, {zone}]" if zone else f"datetime64[{unit}]")
+    index = pd.DatetimeIndex(times)
+    index = index.tz_convert(zone) if zone else index.tz_localize(None)
+    return pd.Series(index.as_unit(unit), index=series.index)  # type: ignore[arg-type]  # a unit
 
 
 def _texts(values: Iterable[Any]) -> Any:

@@ -174,9 +174,9 @@ def _write_nodes(path: Path, graph: STGraph, columns: dict[str, Any], *, shown: 
 
 def _write_edges(path: Path, graph: STGraph) -> dict[str, Any]:
     """Write the edges as lines and return the notes to undo it."""
-    columns, lines, crs, notes = encode_edges(graph)
+    columns, lines, notes = encode_edges(graph)
     note = f"{graph.n_edges} edges, weight in {graph.weight_unit!r}"
-    _write_layer(path, _gpkg.EDGES, columns, lines, crs, note)
+    _write_layer(path, _gpkg.EDGES, columns, lines.to_numpy(), lines.crs, note)
     return notes
 
 
@@ -229,7 +229,7 @@ def _write_values(
     _gpkg.create_table(db, names.values, columns, rows, description=description)
     name = _gpkg.quoted(names.values)
     db.execute(f"CREATE INDEX {names.values}_time ON {name} ({names.time})")
-    db.execute(f"CREATE UNIQUE INDEX {names.values}_node ON {name} (node_fid, {names.time})")
+    db.execute(f"CREATE UNIQUE INDEX {names.values}_node ON {name} (node_fid, {names.step})")
 
 
 def _value_rows(graph: STGraph, document: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
