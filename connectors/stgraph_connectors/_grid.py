@@ -20,6 +20,7 @@ Duplicates = Literal["mean", "first", "last", "error"]
 _MINUTE = 60_000_000  # microseconds
 _LONG_AXIS = 50_000  # steps above which an almost empty time axis is refused
 _EMPTY_FACTOR = 100  # steps per instant that has readings
+_REGULAR = 0.6  # share of the usual difference from which on readings come on schedule, gaps apart
 _FEW = 0.01  # share of instants that may be typed wrong
 
 
@@ -60,7 +61,7 @@ class _Step:
     @property
     def n_expected(self) -> int:
         """Readings in a complete step; 0 where that cannot be known."""
-        if self.raw is None or self.share < 0.9 or self.size % self.raw:
+        if self.raw is None or self.share < _REGULAR or self.size % self.raw:
             return 0
         return self.size // self.raw
 

@@ -94,19 +94,27 @@ def read_places(
     geometry = _read_geometry(table, options, report)
     if ids is None or geometry is None:
         return None
-    frame = table.frame.drop(columns=[name for name in (ids.name,) if name in table.frame])
-    if table.lines is not None:
-        frame = frame.apply(_to_attribute)
-    frame = pd.DataFrame(frame.drop(columns="geometry", errors="ignore"))
-    if "kind" in frame.columns:
-        report.info(table.column("kind"), "means the kind of node here", "renamed `source_kind`")
-        frame = frame.rename(columns={"kind": "source_kind"})
-    nodes = gpd.GeoDataFrame(frame.assign(kind="station"), geometry=geometry)
+    frame = _attributes(table, ids.name, options, report)
+    nodes = gpd.GeoDataFrame(frame.assign(kind="station"), geometry=geometry.reset_index(drop=True))
     nodes.index = pd.Index(ids.to_numpy(dtype=object), name=str(ids.name))
     kept = _check_ids(nodes, table, report)
     nodes = nodes[kept]
     order = nodes.index
     return _treat_missing(nodes, options.missing, table, report), order
+
+
+def _attributes(
+    table: Table, id_column: object, options: PlaceOptions, report: Report
+) -> pd.DataFrame:
+    """Return the columns beside id and geometry, those of text files as numbers where they are."""
+    taken = [name for name in table.frame.columns if name in (id_column, "geometry")]
+    frame = table.frame.drop(columns=taken).reset_index(drop=True)
+    if "geometry" in taken and not _is_place(table, options):
+        report.info(table.column("geometry"), "is not used", "other columns give the places")
+    if "kind" in frame.columns:
+        report.info(table.column("kind"), "is a name of ours", "renamed `source_kind`")
+        frame = frame.rename(columns={"kind": "source_kind"})
+    return frame if table.lines is None else frame.apply(_to_attribute)
 
 
 def _name_columns(table: Table, report: Report) -> Table:
@@ -130,7 +138,8 @@ def _to_attribute(column: pd.Series) -> pd.Series:
     plain = filled.str.fullmatch(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
     if len(filled) == 0 or not bool(plain.all()):
         return column
-    return pd.to_numeric(text.where(text.fillna("") != ""), errors="coerce")
+    numbers = pd.to_numeric(filled.astype(object))
+    return numbers if len(filled) == len(text) else numbers.astype(float).reindex(text.index)
 
 
 # ---------------------------------------------------------------- ids
@@ -189,10 +198,11 @@ def _read_geometry(table: Table, options: PlaceOptions, report: Report) -> gpd.G
     system = _parse_crs(options.crs, report)
     if options.crs is not None and system is None:
         return None
-    column = table.frame.get("geometry")
-    is_layer = column is not None and isinstance(column.dtype, gpd.array.GeometryDtype)
-    if is_layer and not options.names_degrees and not options.names_metres:
-        return _layer_geometry(gpd.GeoSeries(column), system, table, report)
+    if _is_place(table, options):
+        column = table.frame["geometry"]
+        if isinstance(column.dtype, gpd.array.GeometryDtype):
+            return _layer_geometry(gpd.GeoSeries(column), system, table, report)
+        return _wkt_geometry(table, system, report)
     columns = _find_columns(table, options, report)
     if columns is None:
         return None
@@ -208,6 +218,29 @@ def _read_geometry(table: Table, options: PlaceOptions, report: Report) -> gpd.G
         report.error(table.name, what, "say which with crs=, such as crs=2193")
         return None
     return _points(table, columns, system or pyproj.CRS(4326), report)
+
+
+def _is_place(table: Table, options: PlaceOptions) -> bool:
+    """Tell whether the column `geometry` is to be used: shapes, or text if nothing else is."""
+    if "geometry" not in table.frame or options.names_degrees or options.names_metres:
+        return False
+    lower = {str(name).strip().lower() for name in table.frame.columns}
+    has_numbers = bool(lower & {*LATITUDE_NAMES, *X_NAMES})
+    is_shape = isinstance(table.frame["geometry"].dtype, gpd.array.GeometryDtype)
+    return is_shape or not has_numbers
+
+
+def _wkt_geometry(table: Table, crs: pyproj.CRS | None, report: Report) -> gpd.GeoSeries | None:
+    """Return the shapes of a column of well-known text."""
+    text = table.frame["geometry"].astype("string").str.strip().fillna("")
+    shapes = shapely.from_wkt(text.replace("", None).to_numpy(dtype=object), on_invalid="ignore")
+    bad = np.asarray(shapely.is_missing(shapes)) & (text != "").to_numpy(dtype=bool)
+    if bad.any():
+        first = int(np.argmax(bad))
+        what = f"{text.iloc[first]!r} is no well-known text ({int(bad.sum())} such cell(s))"
+        report.error(table.at(first, "geometry"), what, "write it like POINT (174.76 -36.85)")
+        return None
+    return _layer_geometry(gpd.GeoSeries(shapes, index=table.frame.index), crs, table, report)
 
 
 def _points(table: Table, columns: _Columns, crs: pyproj.CRS, report: Report) -> gpd.GeoSeries:

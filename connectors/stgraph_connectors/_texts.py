@@ -127,7 +127,7 @@ def _read_bytes(path: Path, report: Report) -> bytes | None:
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raw = raw.decode("utf-16", errors="replace").encode()
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    if not raw.strip():
+    if not raw or raw.isspace():
         report.error(path.name, "the file is empty", "write it again, or check the download")
         return None
     if b"\0" in raw:
@@ -165,17 +165,11 @@ def _sniff_separator(raw: bytes, name: str, report: Report) -> str:
 
 def _check_lines(raw: bytes, separator: str, n_fields: int, name: str, report: Report) -> bool:
     """Note lines with another number of fields than the first one."""
-    if b'"' in raw:
-        counts = np.fromiter(
-            map(len, csv.reader(io.StringIO(raw.decode()), delimiter=separator)), dtype=np.int64
-        )
-    else:
-        data = np.frombuffer(raw.rstrip(b"\n") + b"\n", dtype=np.uint8)
-        ends = np.flatnonzero(data == ord("\n"))
-        before = np.searchsorted(np.flatnonzero(data == ord(separator)), ends)
-        counts = np.diff(before, prepend=0) + 1
-        empty = np.diff(ends, prepend=-1) == 1
-        counts[empty] = 0
+    try:
+        counts = _count_fields(raw, separator, n_fields)
+    except csv.Error as error:
+        report.error(name, f"cannot be read as a table ({error})", "check the quotes")
+        return False
     odd = np.flatnonzero((counts != n_fields) & (counts > 0))
     if odd.size == 0:
         return True
@@ -189,6 +183,24 @@ def _check_lines(raw: bytes, separator: str, n_fields: int, name: str, report: R
         count=int(odd.size),
     )
     return False
+
+
+def _count_fields(raw: bytes, separator: str, n_fields: int) -> npt.NDArray[np.int64]:
+    """Return the number of fields of every line, 0 for blank lines."""
+    if b'"' in raw:
+        rows = csv.reader(io.StringIO(raw.decode()), delimiter=separator)
+        return np.fromiter(map(len, rows), dtype=np.int64)
+    data = np.frombuffer(raw if raw.endswith(b"\n") else raw + b"\n", dtype=np.uint8)
+    ends = np.flatnonzero(data == ord("\n"))
+    marks = np.flatnonzero(data == ord(separator))
+    if n_fields > 1 and len(marks) == len(ends) * (n_fields - 1):
+        # the usual file: every line has its share of separators, and this is the fast check
+        block = marks.reshape(len(ends), n_fields - 1)
+        if (block[:, -1] < ends).all() and (block[1:, 0] > ends[:-1]).all():
+            return np.full(len(ends), n_fields, dtype=np.int64)
+    counts = np.diff(np.searchsorted(marks, ends), prepend=0) + 1
+    counts[np.diff(ends, prepend=-1) == 1] = 0
+    return counts
 
 
 def _parse(
