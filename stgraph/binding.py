@@ -44,6 +44,7 @@ def bind_options(
     where: str,
     origin: Origin,
     given: int = 0,
+    supplied: Collection[str] = (),
     also: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the options of a table as keyword arguments that fit a function.
@@ -62,6 +63,8 @@ def bind_options(
         `os.PathLike`.
     given
         How many leading parameters the caller passes itself; they are no options.
+    supplied
+        Names of further parameters that the caller passes itself.
     also
         Other names that the table may hold, for the hint at the nearest one.
 
@@ -71,6 +74,8 @@ def bind_options(
         Keyword arguments with the types of the annotations; only the names found in `table`.
     """
     parameters = _options_of(function, given)
+    for name in supplied:
+        parameters.pop(name, None)
     hints = hints_of(function)
     known = sorted({*parameters, *also})
     bound: dict[str, Any] = {}

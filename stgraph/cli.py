@@ -3,6 +3,8 @@
 Exit codes: 0 done, 1 a fault of ours, 2 bad input (one message, no traceback), 130 interrupted.
 """
 
+# ruff: noqa: ARG001  # --debug is an option of every command, and `main` reads it
+
 from __future__ import annotations
 
 import logging
@@ -46,26 +48,29 @@ DEFAULT = Path("stgraph.toml")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    from stgraph.terminal import logging_to_stderr
+
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
     # usage errors derive from this in click and in the copy of click that new typers bring
     usage_error: Any = typer.BadParameter.__mro__[2]
     try:
-        code = app(arguments, prog_name="stgraph", standalone_mode=False)
+        with logging_to_stderr(level=_log_level(arguments)):
+            code = app(arguments, prog_name="stgraph", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
+        return _fail("interrupted; `--resume` goes on with a training", 130)
     except STGraphError as error:
-        return _fail(str(error), 2, debug="--debug" in arguments)
+        return _fail(str(error), 2, debug=debug)
     except BrokenPipeError:  # the reader of our stdout has gone, as in `stgraph info | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001  # the last handler: a fault of ours
         if isinstance(error, usage_error):
-            message = usage_error.format_message(
-                error
-            )  # empty after the help that `stgraph` alone shows
+            message = usage_error.format_message(error)
+            # empty after the help that `stgraph` alone shows
             return _fail(f"{message}; see: stgraph --help", 2) if message else 2
-        return _fail_inside(error, debug="--debug" in arguments)
+        return _fail_inside(error, debug=debug)
 
 
 @app.command()
@@ -95,7 +100,7 @@ def check(
     """Check config and data, and say what a run would need; trains nothing."""
     from stgraph import pipeline, preflight, terminal
 
-    job = _read(config, changes, debug=debug, level=logging.ERROR)  # warnings are in the table
+    job = _read(config, changes)
     graph = pipeline.load_graph(job)
     sizes = preflight.job_sizes(job, graph, preflight.check_job(job, graph))
     if json:
@@ -118,7 +123,7 @@ def fit(
     """Train the model and save it as a checkpoint in the run folder."""
     from stgraph import pipeline, terminal
 
-    job = _read(config, changes, quiet=quiet, debug=debug)
+    job = _read(config, changes, quiet=quiet)
     graph = pipeline.load_graph(job)
     pipeline.fit_job(job, graph, resume=resume)
     terminal.print_line(str(job.run.folder / "checkpoint"))
@@ -135,7 +140,7 @@ def evaluate(
     """Measure the saved model and the baselines on the test windows."""
     from stgraph import pipeline
 
-    job = _read(config, changes, quiet=quiet, debug=debug)
+    job = _read(config, changes, quiet=quiet)
     forecaster = pipeline.load_checkpoint(job)
     graph = pipeline.load_graph(job)
     _show_evaluation(job, pipeline.evaluate_job(job, graph, forecaster), json=json)
@@ -156,7 +161,7 @@ def forecast(
     from stgraph import pipeline
 
     changes = [*(changes or []), *([f"forecast.at={at}"] if at else [])]
-    job = _read(config, changes, quiet=quiet, debug=debug)
+    job = _read(config, changes, quiet=quiet)
     forecaster = pipeline.load_checkpoint(job)
     graph = pipeline.load_graph(job)
     paths = pipeline.forecast_job(job, graph, forecaster)[1]
@@ -173,7 +178,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Do all of it: read, train, evaluate, forecast, write."""
-    job = _read(config, changes, quiet=quiet, debug=debug)
+    job = _read(config, changes, quiet=quiet)
     _run(job, resume=resume, json=json)
 
 
@@ -187,7 +192,7 @@ def demo(
 ) -> None:
     """Run the job of `demo.toml`: a day of pedestrian counts in Auckland, in minutes."""
     changes = [f"run.folder={str(out.resolve())!r}", *(changes or [])]
-    job = _read(Path(__file__).parent / "demo.toml", changes, quiet=quiet, debug=debug)
+    job = _read(Path(__file__).parent / "demo.toml", changes, quiet=quiet)
     _run(job, resume=False, json=json)
 
 
@@ -197,7 +202,7 @@ def info(
         Path | None, typer.Argument(help="Config or checkpoint to describe; none: this program.")
     ] = None,
     json: AsJson = False,
-    debug: Debug = False,  # noqa: ARG001  # read by `main`
+    debug: Debug = False,
 ) -> None:
     """Show versions, device and registered names, or what a config or checkpoint holds."""
     from stgraph import information, terminal
@@ -209,22 +214,21 @@ def info(
         terminal.print_pairs(facts)
 
 
-def _read(
-    path: Path,
-    changes: list[str] | None,
-    *,
-    quiet: bool = False,
-    debug: bool = False,
-    level: int = logging.INFO,
-) -> JobConfig:
-    """Return the checked config; progress is shown unless it should be quiet."""
-    from stgraph.configfile import read_config
-    from stgraph.terminal import configure_logging
+def _log_level(arguments: Sequence[str]) -> int:
+    """Return which messages a command shows; `check` has its warnings in a table."""
+    if "--debug" in arguments:
+        return logging.DEBUG
+    if "check" in arguments[:1]:
+        return logging.ERROR
+    return logging.WARNING if {"--quiet", "-q"} & set(arguments) else logging.INFO
 
-    level = max(level, logging.WARNING) if quiet else level
-    configure_logging(level=logging.DEBUG if debug else level)
+
+def _read(path: Path, changes: list[str] | None, *, quiet: bool = True) -> JobConfig:
+    """Return the checked config; a bar shows the progress of training unless all is quiet."""
+    from stgraph.configfile import read_config
+
     job = read_config(path, overrides=changes or ())
-    train = job.train.model_copy(update={"progress": not quiet})
+    train = job.train.model_copy(update={"progress": job.train.progress or not quiet})
     return job.model_copy(update={"train": train})
 
 

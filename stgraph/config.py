@@ -21,6 +21,13 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
+# of the graph: the edges that the connector brings, and no edges at all
+OWN_METHODS = ("given", "none")
+
+# parameters that the pipeline passes itself, so that nothing looks ahead of the training part
+BY_PIPELINE = ("fit_steps", "causal", "node_metrics")
+
+
 class DataConfig(BaseModel):
     """``[data]``: where the nodes and their readings come from."""
 
@@ -33,7 +40,7 @@ class GraphConfig(BaseModel):
     """``[graph]``: which nodes are neighbours."""
 
     model_config = _STAGE
-    method: str = "knn"  # registered name, or "given": the edges that the connector brings
+    method: str = "knn"  # registered name, or one of OWN_METHODS
     options: Mapping[str, Any] = Field(default_factory=dict)  # the builder's own keys
 
 
@@ -41,9 +48,9 @@ class PrepareConfig(BaseModel):
     """``[prepare]``: what happens to the readings before a model sees them."""
 
     model_config = _STAGE
-    outliers: Literal["none", "hampel"] = "none"  # readings far from their neighbours in time
-    gaps: Literal["none", "linear", "seasonal", "neighbours"] = "none"  # how gaps are filled
     holidays: str | None = None  # country code such as "NZ" or "DE-BY" (extra `holidays`)
+    outliers: Mapping[str, Any] | None = None  # options of `mask_outliers`; None: all is believed
+    gaps: Mapping[str, Any] | None = None  # options of `fill_gaps`; None: gaps stay gaps
 
 
 class WindowsConfig(BaseModel):

@@ -19,8 +19,10 @@ from pydantic import BaseModel, ValidationError
 
 from stgraph import registry
 from stgraph.binding import Origin, bind_options, convert, explain, hints_of, resolve_path
-from stgraph.config import JobConfig, OutputConfig
+from stgraph.config import BY_PIPELINE, OWN_METHODS, JobConfig, OutputConfig, PrepareConfig
 from stgraph.errors import ConfigError, STGraphError, nearest_name
+from stgraph.preprocessing.gaps import fill_gaps
+from stgraph.preprocessing.outliers import mask_outliers
 from stgraph.report import Report
 
 _MAX_BYTES = 1_000_000  # a config is written by hand; anything larger is another file
@@ -202,18 +204,32 @@ def _read_table(
     stage = _validate(model, own, where, origin)
     if name not in _OWNERS:
         _check_names(free, fields, where, origin.report, kind="key")
-    elif stage is not None:
-        owner = _OWNERS[name]
-        options = _read_options(owner, getattr(stage, owner.key), free, where, origin)
-        return stage.model_copy(update={"options": options})
-    return stage
+        return _with_steps(stage, where, origin) if isinstance(stage, PrepareConfig) else stage
+    if stage is None:
+        return None
+    owner = _OWNERS[name]
+    options = _read_options(owner, getattr(stage, owner.key), free, where, origin)
+    return stage.model_copy(update={"options": options})
+
+
+def _with_steps(stage: PrepareConfig, where: str, origin: Origin) -> PrepareConfig:
+    """Return ``[prepare]`` with the options of its steps checked."""
+    checked: dict[str, Any] = {}
+    for name, function in (("outliers", mask_outliers), ("gaps", fill_gaps)):
+        table = getattr(stage, name)
+        if table is not None:
+            place = f"{where[:-1]}.{name}]"
+            checked[name] = bind_options(
+                function, table, where=place, origin=origin, given=1, supplied=BY_PIPELINE
+            )
+    return stage.model_copy(update=checked)
 
 
 def _read_options(
     owner: _Owner, name: str, free: Mapping[str, Any], where: str, origin: Origin
 ) -> dict[str, Any]:
     """Return the free keys of a table as keyword arguments of the function the table names."""
-    if (owner.group, name) == ("neighbours", "given"):
+    if owner.group == "neighbours" and name in OWN_METHODS:
         _check_names(free, [owner.key], where, origin.report, kind="key")
         return {}
     try:
@@ -224,7 +240,15 @@ def _read_options(
     if owner.group == "models":
         function = typing.get_type_hints(function.__init__)["config"]
     also = ("path", owner.key) if owner.group == "sinks" else (owner.key,)
-    return bind_options(function, free, where=where, origin=origin, given=owner.given, also=also)
+    return bind_options(
+        function,
+        free,
+        where=where,
+        origin=origin,
+        given=owner.given,
+        supplied=BY_PIPELINE,
+        also=also,
+    )
 
 
 def _check_together(job: JobConfig, file: str, report: Report) -> None:

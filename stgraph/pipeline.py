@@ -11,6 +11,7 @@ Every result is written aside and moved into place, in `[run] folder`:
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import time
@@ -24,7 +25,9 @@ import pandas as pd
 from stgraph import registry
 from stgraph.config import JobConfig
 from stgraph.graph import STGraph
-from stgraph.preflight import check_job
+from stgraph.preflight import check_job, split_job
+from stgraph.preprocessing.gaps import fill_gaps
+from stgraph.preprocessing.outliers import mask_outliers
 from stgraph.results import summarise, write_text
 
 if TYPE_CHECKING:  # torch is loaded by the stages that need it
@@ -83,10 +86,13 @@ def load_graph(config: JobConfig) -> STGraph:
     began = time.perf_counter()
     read = registry.load("connectors", config.data.connector)
     graph: STGraph = read(**config.data.options)
-    graph = _prepare(graph, config)
-    if config.graph.method != "given":
-        build = registry.load("neighbours", config.graph.method)
-        graph = build(graph, **config.graph.options)
+    outliers, gaps = config.prepare.outliers, config.prepare.gaps
+    if outliers is not None:
+        graph = mask_outliers(graph, fit_steps=split_job(config, graph).train_steps, **outliers)
+    graph = _connect(graph, config)
+    if gaps is not None:
+        seen = split_job(config, graph).train_steps
+        graph = fill_gaps(graph, causal=True, fit_steps=seen, **gaps)
     logger.info(
         "read %d nodes, %d edges and %d steps in %.1f s",
         graph.n_nodes,
@@ -159,17 +165,37 @@ def forecast_job(
     forecast = forecaster.forecast(graph, at=None if at is None else pd.Timestamp(at))
     for finding in forecast.report.warnings:
         logger.warning("%s", finding)
+    metrics = _read_node_metrics(config, graph)
     for output in config.output:
         output.path.parent.mkdir(parents=True, exist_ok=True)
         write = registry.load("sinks", output.sink)
-        write(forecast, output.path, **output.options)
+        takes_metrics = "node_metrics" in inspect.signature(write).parameters
+        extra = {"node_metrics": metrics} if takes_metrics else {}
+        write(forecast, output.path, **output.options, **extra)
         logger.info("wrote %s", output.path)
     return forecast, tuple(output.path for output in config.output)
 
 
-def _prepare(graph: STGraph, config: JobConfig) -> STGraph:
-    """Return the graph with outliers hidden and gaps filled, as the config asks."""
-    return graph
+def _connect(graph: STGraph, config: JobConfig) -> STGraph:
+    """Return the graph with the edges that the config asks for."""
+    if config.graph.method == "given":
+        return graph
+    if config.graph.method == "none":
+        return graph.replace(edge_index=None, edge_weight=None, edges=None, weight_unit="1")
+    build = registry.load("neighbours", config.graph.method)
+    connected: STGraph = build(graph, **config.graph.options)
+    return connected
+
+
+def _read_node_metrics(config: JobConfig, graph: STGraph) -> pd.DataFrame | None:
+    """Return the errors per node of the last evaluation, if there was one."""
+    path = config.run.folder / "nodes.csv"
+    if not path.exists():
+        return None
+    metrics = pd.read_csv(path, dtype={"node": str}).set_index("node")
+    by_text = {str(node): node for node in graph.node_ids}
+    metrics.index = metrics.index.map(by_text)
+    return metrics[metrics.index.notna()]
 
 
 def _report(config: JobConfig, graph: STGraph, evaluation: Evaluation) -> dict[str, Any]:

@@ -21,17 +21,21 @@ from stgraph.report import Report
 _REHEARSED_NODES = 50  # an output is tried out on this many nodes
 
 
+def split_job(config: JobConfig, graph: STGraph) -> Split:
+    """Return which windows of a graph a job trains, validates and tests on."""
+    return split_windows(
+        graph.n_steps,
+        window=config.windows.window,
+        horizon=config.windows.horizon,
+        fractions=config.windows.fractions,
+    )
+
+
 def check_job(config: JobConfig, graph: STGraph) -> Split:
     """Return the split of a job, after raising what would otherwise fail only after training."""
-    windows = config.windows
-    split = split_windows(
-        graph.n_steps,
-        window=windows.window,
-        horizon=windows.horizon,
-        fractions=windows.fractions,
-    )
-    if not graph.feature_positions("target"):
-        raise InputError("no feature has role 'target'; mark the one to forecast")
+    split = split_job(config, graph)
+    _check_edges(config, graph)
+    _check_targets(graph, split)
     if config.forecast.at is not None:
         _check_instant(pd.Timestamp(config.forecast.at), config.windows.window, graph)
     _check_folder(config.run.folder)
@@ -65,6 +69,30 @@ def job_sizes(config: JobConfig, graph: STGraph, split: Split) -> dict[str, Any]
         "signal in memory (MB)": round(signal / 1e6, 1),
         "one batch of inputs (MB)": round(batch / 1e6, 1),
     }
+
+
+def _check_edges(config: JobConfig, graph: STGraph) -> None:
+    """Refuse a graph without any edge, unless just that was asked for."""
+    if graph.n_edges == 0 and config.graph.method != "none":
+        made = "the connector" if config.graph.method == "given" else f"{config.graph.method!r}"
+        raise ConfigError(
+            f"[graph] `method`: {made} makes no edge between the {graph.n_nodes} node(s); choose "
+            'another method or reach, or "none" to forecast every node by itself'
+        )
+
+
+def _check_targets(graph: STGraph, split: Split) -> None:
+    """Refuse a signal without anything to learn from."""
+    targets = graph.feature_positions("target")
+    if not targets:
+        raise InputError("no feature has role 'target'; mark the one to forecast")
+    for position in targets:
+        if not graph.mask[split.train_steps, :, position].any():
+            raise InputError(
+                f"feature {graph.features[position].name!r} has no observation from "
+                f"{graph.time[0]} to {graph.time[split.train_steps.stop - 1]}, the training part; "
+                "give readings of that time, or make it no target"
+            )
 
 
 def _check_instant(at: pd.Timestamp, window: int, graph: STGraph) -> None:

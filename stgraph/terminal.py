@@ -4,36 +4,54 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-from stgraph.report import Report
+if TYPE_CHECKING:  # not needed for `stgraph --help`
+    import pandas as pd
+
+    from stgraph.report import Report
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
+_OURS = ("stgraph", "stgraph_connectors")
 _WIDTH = 120  # of tables that go to a file or a pipe
 _MAX_FINDINGS = 40  # shown; report.json has all of them
 
 
-def configure_logging(*, level: int) -> None:
-    """Send the messages of the library to stderr, and keep other libraries down to errors."""
+@contextmanager
+def logging_to_stderr(*, level: int) -> Iterator[None]:
+    """Show the messages of the library, and errors of others, on stderr while a command runs."""
     debug = level <= logging.DEBUG
     handler = RichHandler(
         console=Console(stderr=True), show_path=debug, show_level=debug, log_time_format="[%X]"
     )
-    for name in ("stgraph", "stgraph_connectors"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
+    handler.addFilter(lambda record: debug or _is_ours(record))
+    root, ours = logging.getLogger(), [logging.getLogger(name) for name in _OURS]
+    before = [logger.level for logger in ours]
+    root.addHandler(handler)  # a root with a handler also keeps Lightning from adding its own
+    for logger in ours:
         logger.setLevel(level)
-        logger.propagate = False
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.INFO if debug else logging.ERROR)
+    logging.captureWarnings(capture=True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.removeHandler(handler)
+        for logger, old in zip(ours, before, strict=True):
+            logger.setLevel(old)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether a user should see a message: all of ours, and errors of others."""
+    return record.name.split(".")[0] in _OURS or record.levelno >= logging.ERROR
 
 
 def print_json(value: Any) -> None:
@@ -70,7 +88,7 @@ def print_table(frame: pd.DataFrame, *, title: str, bold: pd.Series[bool] | None
     """Print a table on stdout, numbers to the right, some rows in bold."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in frame.columns:
-        is_number = pd.api.types.is_numeric_dtype(frame[name])
+        is_number = frame[name].dtype.kind in "iuf"
         table.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
     for row in range(len(frame)):
         style = "bold" if bold is not None and bold.iloc[row] else None
@@ -100,7 +118,7 @@ def print_findings(report: Report, *, title: str) -> None:
 def _format(value: Any) -> Text:
     """Return a table cell; numbers get as many digits as tell them apart."""
     if isinstance(value, float):
-        return Text("" if pd.isna(value) else f"{value:,.2f}")
+        return Text("" if math.isnan(value) else f"{value:,.2f}")
     return Text(str(value))
 
 
