@@ -19,7 +19,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 def read_npz(path: Path, report: Report) -> Arrays | None:
     """Return the arrays of an npz file, or None when it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # numpy leaves a damaged file open when it opens it itself
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 report.error(path.name, "is a single array", "save named arrays with np.savez")
                 return None
