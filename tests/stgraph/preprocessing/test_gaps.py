@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from stgraph.errors import InputError, UnknownNameError
 from stgraph.graph import Feature, STGraph
 from stgraph.preprocessing import gaps
 from stgraph.preprocessing.gaps import (
+    fill_bridge,
     fill_gaps,
     fill_linear,
     fill_neighbour_mean,
@@ -25,7 +28,9 @@ NAN = np.nan
 def make_points(n_nodes: int) -> gpd.GeoDataFrame:
     """Stations a, b, c, ... on a line."""
     places = gpd.points_from_xy(np.arange(n_nodes) * 100.0, np.zeros(n_nodes))
-    return gpd.GeoDataFrame(index=list("abcdef"[:n_nodes]), geometry=places, crs="EPSG:2193")
+    return gpd.GeoDataFrame(
+        index=[chr(ord("a") + i) for i in range(n_nodes)], geometry=places, crs="EPSG:2193"
+    )
 
 
 def line(*values: float) -> STGraph:
@@ -118,6 +123,68 @@ def test_seasonal_falls_back_to_the_day_and_leaves_unknown_hours() -> None:
     assert result.values[24 + 7, 0, 0] == 7
     assert np.isnan(result.values[12::24]).all()
     assert result.report.warnings[0].count == 5
+
+
+def test_bridge_between_the_usual_and_the_line() -> None:
+    """A day 10 above the usual stays above it in a short gap, and fades to it in a long one."""
+    rng = np.random.default_rng(0)
+    usual = np.tile(50 + 30 * np.sin(np.arange(24) / 24 * 2 * np.pi), 200)
+    level = np.zeros(len(usual))
+    for step in range(1, len(level)):  # deviations that keep 0.9 of themselves
+        level[step] = 0.9 * level[step - 1] + rng.normal(0, 2)
+    truth = usual + level
+    for length in (4, 40):
+        values = truth.copy()
+        cut = np.arange(len(values)) % 100 < length
+        cut[:100] = cut[-100:] = False
+        values[cut] = NAN
+        graph = signal(values[:, None])
+        results = [fill_bridge(graph), fill_linear(graph), fill_seasonal(graph, season="day")]
+        error = [np.abs(result.values[cut, 0, 0] - truth[cut]).mean() for result in results]
+        assert error[0] < 0.95 * min(error[1:])
+
+
+def test_causal_bridge_uses_nothing_after_the_fitted_steps() -> None:
+    """Behind `fit_steps`, what comes later changes nothing; fillings stay in the observed range."""
+    rng = np.random.default_rng(1)
+    values = rng.poisson(3, (240, 2)).astype(float)
+    values[rng.random(values.shape) < 0.3] = NAN
+    other = values.copy()
+    other[220:] = 999
+    options = {"causal": True, "fit_steps": slice(0, 160)}
+    one, two = fill_bridge(signal(values), **options), fill_bridge(signal(other), **options)
+    np.testing.assert_array_equal(one.values[:220], two.values[:220])
+    assert np.isfinite(one.values).all()
+    assert one.values.min() == np.nanmin(values)
+    chain = fill_gaps(signal(values), methods=("bridge",), **options, season="auto")
+    np.testing.assert_array_equal(chain.values, one.values)
+
+
+def test_bridge_leaves_nodes_never_observed() -> None:
+    """Without any value of its own a node has no usual level."""
+    values = np.random.default_rng(0).random((72, 2))
+    values[:, 1] = NAN
+    result = fill_bridge(signal(values))
+    assert np.isnan(result.values[:, 1]).all()
+    assert result.report.warnings[0].count == 72
+
+
+@pytest.mark.data
+def test_bridge_beats_line_and_season_on_footfall(data_dir: Path) -> None:
+    """Six hours cut out of real counts: the bridge is clearly nearer than either alone."""
+    with np.load(data_dir / "auckland-pedestrians/counts.npz") as file:
+        truth = file["values"][:8760]
+    rng = np.random.default_rng(0)
+    values = truth.copy()
+    for node in range(truth.shape[1]):
+        for start in rng.choice(len(truth) - 6, 40, replace=False):
+            values[start : start + 6, node] = NAN
+    graph = signal(values).replace(zone="UTC")  # the file has the local clock
+    results = [fill_bridge(graph), fill_linear(graph), fill_seasonal(graph)]
+    cut = np.isfinite(truth) & np.isnan(values)
+    cut &= np.all([np.isfinite(result.values[..., 0]) for result in results], axis=0)
+    error = [np.abs(result.values[..., 0] - truth)[cut].mean() for result in results]
+    assert error[0] < 0.9 * min(error[1:])
 
 
 def test_neighbour_mean_by_length_and_by_similarity() -> None:
@@ -249,3 +316,5 @@ def test_bad_gap_options(graph: STGraph) -> None:
         fill_neighbour_mean(graph.replace(weight_unit="s"))
     with pytest.raises(InputError, match="fewer than two instants"):
         fill_seasonal(line(NAN))
+    with pytest.raises(InputError, match="needs `fit_steps`"):
+        fill_gaps(graph, methods=("bridge",), causal=True)
