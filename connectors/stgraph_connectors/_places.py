@@ -90,6 +90,8 @@ def read_places(
         return None
     if table.headless:
         table = _name_columns(table, report)
+    if table is None:
+        return None
     ids = _read_ids(table, options.id_column, report)
     geometry = _read_geometry(table, options, report)
     if ids is None or geometry is None:
@@ -117,7 +119,7 @@ def _attributes(
     return frame if table.lines is None else frame.apply(_to_attribute)
 
 
-def _name_columns(table: Table, report: Report) -> Table:
+def _name_columns(table: Table, report: Report) -> Table | None:
     """Name the columns of a file without header: id, lat, lon with or without a row number."""
     n_columns = table.frame.shape[1]
     names = {3: ["sensor_id", "latitude", "longitude"]}
@@ -125,7 +127,7 @@ def _name_columns(table: Table, report: Report) -> Table:
     where = f"{table.name}, line 1"
     if n_columns not in names:
         report.error(where, f"no header over {n_columns} columns", "write a line of column names")
-        return table
+        return None
     report.info(where, "no header", f"columns were taken as {names[n_columns]}")
     frame = table.frame.set_axis(names[n_columns], axis=1)
     return Table(frame, table.name, table.lines)
@@ -350,6 +352,8 @@ def _treat_missing(
     elif how == "keep":
         report.warning(table.name, what, "they were kept without a place", count=count)
     elif missing.all():
+        if report.errors:  # which say already why
+            return nodes
         todo = "complete them; missing_coordinates='keep' makes a graph without places"
         report.error(table.name, what, todo, count=count)
     else:

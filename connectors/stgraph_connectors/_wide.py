@@ -124,7 +124,7 @@ def read_arrays(
     infinite = np.isinf(values)
     if infinite.any():
         t, n, _ = (int(i) for i in np.argwhere(infinite)[0])
-        what = f"is infinite for {labels[n]!r} ({int(infinite.sum())} such cell(s))"
+        what = f"is infinite for {str(labels[n])!r} ({int(infinite.sum())} such cell(s))"
         report.error(table.at(t, "values"), what, "write NaN where nothing was measured")
     if stamps.dtype.kind in "iu":  # seconds of the wall clock
         stamps = stamps.astype(np.int64).astype("datetime64[s]")

@@ -291,8 +291,11 @@ def _read_signal(
         what = f"{count} rows are before start or from stop on"
         report.info(readings.name, what, "left out", count=count)
         readings = readings.take(np.flatnonzero(~outside))
+    if readings.values.size == 0 and report.errors:
+        return None  # they say why
     if readings.values.size == 0:
-        what = f"none of {len(outside)} rows is of a station with a place between start and stop"
+        n_rows = sum(readings.lengths)
+        what = f"none of {n_rows} rows is of a station with a place between start and stop"
         report.error(readings.name, what, "check ids, coordinates, start= and stop=")
         return None
     return _blank_zeros(readings, report) if cut.missing == "zero" else readings
