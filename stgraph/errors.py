@@ -64,3 +64,8 @@ def nearest_name(name: object, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known name, or an empty string."""
     match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def shown(value: object) -> str:
+    """Return how a message shows a value: plainly, whatever array it is from."""
+    return repr(value.item() if hasattr(value, "item") else value)

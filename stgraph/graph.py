@@ -25,7 +25,7 @@ from stgraph._canonical import (
     clean_weight,
     is_zone,
 )
-from stgraph.errors import GraphError, InputError, nearest_name
+from stgraph.errors import GraphError, InputError, nearest_name, shown
 from stgraph.report import Report
 
 __all__ = ["BoolArray", "Feature", "FloatArray", "IntArray", "Role", "STGraph"]
@@ -274,8 +274,8 @@ def _clean_features(features: object, report: Report) -> tuple[Feature, ...]:
     given = tuple(features) if isinstance(features, Iterable) else (features,)
     others = [feature for feature in given if not isinstance(feature, Feature)]
     if others or isinstance(features, str):
-        shown = features if isinstance(features, str) else others[0]
-        report.error("`features`", f"holds {shown!r}", "use Feature(name, unit, role) for each")
+        first = features if isinstance(features, str) else others[0]
+        report.error("`features`", f"holds {first!r}", "use Feature(name, unit, role) for each")
         return ()
     return given
 
@@ -363,7 +363,7 @@ def _check_signal(graph: STGraph, report: Report) -> None:
             report.error(
                 "`values`",
                 f"is {graph.values[start + t, n, f]} at {graph.time[start + t]}, node "
-                f"{graph.node_ids[n]!r}, feature {graph.features[f].name!r}, which `mask` "
+                f"{shown(graph.node_ids[n])}, feature {graph.features[f].name!r}, which `mask` "
                 "calls observed",
                 "set the mask to False there or repair the value",
             )

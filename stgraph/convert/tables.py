@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stgraph.convert._parts import Nodes, plain_nodes, regular_axis, template
-from stgraph.errors import GraphError, InputError, nearest_name
+from stgraph.errors import GraphError, InputError, nearest_name, shown
 from stgraph.graph import Feature, STGraph
 
 _OBSERVED = "_observed"  # ending of the columns that hold the mask
@@ -308,8 +308,8 @@ def _numbers(values: pd.Series[Any], name: str) -> Any:
     bad = np.flatnonzero(numbers.isna() & values.notna())
     if len(bad):
         raise GraphError(
-            f"column {name!r}, row {values.index[bad[0]]!r} holds {values.iloc[bad[0]]!r}, as one "
-            f"of {len(bad)} values that are no numbers; correct them or set them to NaN"
+            f"column {name!r}, row {shown(values.index[bad[0]])} holds "
+            f"{shown(values.iloc[bad[0]])}, as one of {len(bad)} values that are no numbers; correct them or set them to NaN"
         )
     return numbers.to_numpy(dtype=np.float32, na_value=np.nan)
 
@@ -324,7 +324,7 @@ def _cells(
     if (column < 0).any():
         unknown = pd.unique(ids[column < 0])
         raise GraphError(
-            f"{len(unknown)} ids of the table are no node: {list(unknown[:5])}; node ids look "
+            f"{len(unknown)} ids of the table are no node: {unknown[:5].tolist()}; node ids look "
             f"like {list(node_ids[:3])}"
         )
     cell = pd.Series(row.astype(np.int64) * len(node_ids) + column)
@@ -332,7 +332,7 @@ def _cells(
     if len(again):
         first = again[0]
         raise GraphError(
-            f"{len(again)} cells are given twice, first node {ids.iloc[first]!r} at "
+            f"{len(again)} cells are given twice, first node {shown(ids.iloc[first])} at "
             f"{instants[first]}; keep one row of each"
         )
     return row, column

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyproj
 import shapely
 
-from stgraph.errors import GraphError, nearest_name
+from stgraph.errors import GraphError, nearest_name, shown
 from stgraph.graph import IntArray, STGraph
 from stgraph.neighbours._edges import Pairs, check_weight, finish_graph, weigh
 from stgraph.neighbours._places import (
@@ -103,7 +103,7 @@ def _check_polygons(nodes: gpd.GeoDataFrame, report: Report) -> None:
         report.error(
             "`places`",
             f"{len(others)} geometries are no polygons, such as the "
-            f"{geometry[first].geom_type} of {nodes.index[first]!r}",
+            f"{geometry[first].geom_type} of {shown(nodes.index[first])}",
             "use `build_knn` or `build_delaunay` for points",
             count=len(others),
         )
@@ -112,7 +112,7 @@ def _check_polygons(nodes: gpd.GeoDataFrame, report: Report) -> None:
         first = invalid[0]
         report.error(
             "`places`",
-            f"{len(invalid)} geometries are not valid, first {nodes.index[first]!r}: "
+            f"{len(invalid)} geometries are not valid, first {shown(nodes.index[first])}: "
             f"{shapely.is_valid_reason(geometry[first])}",
             "repair them with make_valid()",
             count=len(invalid),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import coo_array, issparse, sparray
 
-from stgraph.errors import GraphError, nearest_name
+from stgraph.errors import GraphError, nearest_name, shown
 from stgraph.graph import IntArray, STGraph
 from stgraph.neighbours._edges import (
     WHERE,
@@ -196,9 +196,9 @@ def _read_pairs(
     if bad.any():
         row = int(np.argmax(bad))
         report.error(
-            f"`table`, column {columns[2]!r}, row {table.index[row]!r}",
-            f"holds {table[columns[2]].iloc[row]!r}, as one of {int(bad.sum())} distances that "
-            "are negative, missing or no numbers",
+            f"`table`, column {columns[2]!r}, row {shown(table.index[row])}",
+            f"holds {shown(table[columns[2]].iloc[row])}, as one of {int(bad.sum())} distances "
+            "that are negative, missing or no numbers",
             "give metres of at least 0, or leave the pair out",
             count=int(bad.sum()),
         )
@@ -239,8 +239,9 @@ def _note_unknown(
         if where.any():
             row = int(np.argmax(where))
             report.error(
-                f"`table`, column {name!r}, row {table.index[row]!r}",
-                f"names the unknown node {table[name].iloc[row]!r}, as do {int(where.sum())} rows",
+                f"`table`, column {name!r}, row {shown(table.index[row])}",
+                f"names the unknown node {shown(table[name].iloc[row])}, in "
+                f"{int(where.sum())} rows",
                 "correct the ids, or pass ignore_unknown=True to leave such pairs out",
                 count=int(where.sum()),
             )
