@@ -28,6 +28,14 @@ from stgraph.report import Report
 # ${NAME} or ${NAME:-default}
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 
+_WORDS = {  # of pydantic -> so that they follow after "give"
+    "greater than or equal to": "a number of at least",
+    "less than or equal to": "a number of at most",
+    "greater than": "a number above",
+    "less than": "a number below",
+    "Field required": "one more value",
+}
+
 
 class Origin(NamedTuple):
     """Where the values of a config come from, and where findings about them go."""
@@ -87,8 +95,8 @@ def bind_options(
                 value = _resolve_all(value, place, origin)
             bound[name] = convert(value, hint, place, origin)
         else:
-            todo = f"remove it{nearest_name(name, known)}; there are {known}"
-            origin.report.error(place, "is an unknown key", todo)
+            what = f"is an unknown key{nearest_name(name, known)}"
+            origin.report.error(place, what, f"there are {known}")
     if inspect.isclass(function) and issubclass(function, BaseModel):
         _check_model(function, bound, where, origin.report)
         return bound
@@ -135,6 +143,8 @@ def _what_to_give(items: Iterable[ErrorDetails]) -> str:
     for item in items:
         if item["type"] != "needs_python_object":  # the branch for objects passed in Python
             text = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            for words, better in _WORDS.items():
+                text = text.replace(words, better)
             place = next((part for part in item["loc"] if isinstance(part, int)), None)
             texts.append(text if place is None else f"{text} (item {place})")
     return "give " + (" or ".join(dict.fromkeys(texts)) or "another type of value")

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from stgraph import registry
 from stgraph.binding import Origin, bind_options, convert, explain, hints_of, resolve_path
 from stgraph.config import BY_PIPELINE, OWN_METHODS, JobConfig, OutputConfig, PrepareConfig
-from stgraph.errors import ConfigError, STGraphError, nearest_name
+from stgraph.errors import ConfigError, nearest_name
 from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
 from stgraph.report import Report
@@ -232,11 +232,13 @@ def _read_options(
     if owner.group == "neighbours" and name in OWN_METHODS:
         _check_names(free, [owner.key], where, origin.report, kind="key")
         return {}
-    try:
-        function = registry.load(owner.group, name)
-    except STGraphError as error:
-        origin.report.error(f"{where} `{owner.key}`", str(error))
+    known = registry.names(owner.group)
+    if name not in known:
+        known += OWN_METHODS if owner.group == "neighbours" else ()
+        what = f"cannot be {name!r}{nearest_name(name, known)}"
+        origin.report.error(f"{where} `{owner.key}`", what, f"there are {known}")
         return {}
+    function = registry.load(owner.group, name)
     if owner.group == "models":
         function = typing.get_type_hints(function.__init__)["config"]
     also = ("path", owner.key) if owner.group == "sinks" else (owner.key,)
@@ -289,5 +291,5 @@ def _check_names(
     """Note every name that is not known, with the nearest one."""
     for name in given:
         if name not in known:
-            todo = f"remove it{nearest_name(name, known)}; there are {sorted(known)}"
-            report.error(f"{where} `{name}`", f"is an unknown {kind}", todo)
+            what = f"is an unknown {kind}{nearest_name(name, known)}"
+            report.error(f"{where} `{name}`", what, f"there are {sorted(known)}")

@@ -144,5 +144,6 @@ def _rehearse_outputs(config: JobConfig, graph: STGraph) -> None:
                 if output.path.is_dir():
                     raise OutputError(f"{output.path} is a folder; give the name of a file")
             except STGraphError as error:
-                problems.error(f"[[output]] {number}, {output.sink}", str(error))
+                what = str(error).replace(f"{folder}{os.sep}", "")
+                problems.error(f"[[output]] {number}, {output.sink}", what)
     problems.raise_errors(ConfigError, title="the outputs cannot be written")

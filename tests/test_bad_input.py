@@ -4,6 +4,8 @@ Each case takes a tiny project that works, breaks one thing, runs one command an
 the message must hold: what is wrong, where, and what to do.
 """
 
+# ruff: noqa: E501  # the tables below have one case per line
+
 from __future__ import annotations
 
 import io
@@ -57,7 +59,8 @@ N_STEPS = 72
 def readings() -> pd.DataFrame:
     """Return three days of hourly readings of the four stations, wide."""
     time = pd.date_range("2024-05-01", periods=N_STEPS, freq="h")
-    values = 10 + np.arange(N_STEPS)[:, None] % 24 + np.arange(4)
+    step = np.arange(N_STEPS)[:, None]
+    values = 10 + step % 24 + step * 7 % 5 + np.arange(4)
     return pd.DataFrame(values, index=time.rename("time"), columns=list("abcd")).reset_index()
 
 
@@ -157,6 +160,7 @@ def parquet() -> bytes:
     return buffer.getvalue()
 
 
+# fmt: off
 CONFIGS = [
     Case("no such config", nothing, r"nowhere\.toml: there is no such file; .*init", "check nowhere.toml"),
     Case("a folder", lambda f: (f / "x.toml").mkdir(), r"x\.toml: is not a file", "check x.toml"),
@@ -165,22 +169,22 @@ CONFIGS = [
     Case("not TOML", edit('"knn"', "knn"), r"not valid TOML: .*line 10.*; correct that place"),
     Case("key twice", edit("k = 2", "k = 2\nk = 3"), r"not valid TOML: .*line 12"),
     Case("empty", write("job.toml", ""), r"job\.toml, \[data\]: is missing; name the data"),
-    Case("unknown table", edit("[windows]", "[window]"), r"`window`: is an unknown table; .*'windows'"),
-    Case("unknown key", edit("horizon", "horizont"), r"\[windows\] `horizont`: is an unknown key; .*'horizon'"),
+    Case("unknown table", edit("[windows]", "[window]"), r"`window`: is an unknown table \(did you mean 'windows'"),
+    Case("unknown key", edit("horizon", "horizont"), r"\[windows\] `horizont`: is an unknown key \(did you mean 'horizon'"),
     Case("unknown option", edit("zone", "timezone"), r"\[data\] `timezone`: .*mean 'zone'"),
     Case("a value for a table", edit("[graph]\n", "[grap.h]\n"), r"`grap`: is an unknown table"),
     Case("no table", lambda f: write("job.toml", "graph = 3\n" + CONFIG.replace("[graph]", "[train]").replace('method = "knn"\nk = 2\n', ""))(f), r"\[graph\]: is 3 and not a table"),
     Case("text for a number", edit("horizon = 3", 'horizon = "3"'), r"`horizon`: cannot be '3'; give a valid integer"),
-    Case("zero steps", edit("horizon = 3", "horizon = 0"), r"`horizon`: cannot be 0; give greater than or equal to 1"),
+    Case("zero steps", edit("horizon = 3", "horizon = 0"), r"`horizon`: cannot be 0; give a number of at least 1"),
     Case("half a step", edit("horizon = 3", "horizon = 1.5"), r"`horizon`: cannot be 1\.5; give a valid integer"),
     Case("not a number", add("[train]\nlearning_rate = nan\n"), r"`learning_rate`: cannot be nan; give a finite number"),
     Case("unknown device", add('[train]\ndevice = "gpu"\n'), r"`device`: cannot be 'gpu'; give 'auto', 'cpu' or 'cuda'"),
     Case("fractions", edit("horizon = 3", "horizon = 3\nfractions = [0.9, 0.1, 0.2]"), r"`fractions`: .*add up to 1"),
-    Case("two fractions", edit("horizon = 3", "horizon = 3\nfractions = [0.8, 0.2]"), r"`fractions`: "),
-    Case("unknown connector", edit('"stations"', '"station"'), r"\[data\] `connector`: no connector is called 'station' \(did you mean 'stations'\?\)"),
-    Case("unknown builder", edit('"knn"', '"kn"'), r"\[graph\] `method`: .*called 'kn' \(did you mean 'knn'"),
-    Case("unknown model", edit('"persistence"', '"persistance"'), r"\[model\] `name`: no model is called 'persistance' \(did you mean 'persistence'"),
-    Case("unknown sink", edit('"geopackage"', '"geopakage"'), r"\[\[output\]\] 1 `sink`: no sink is called 'geopakage' \(did you mean 'geopackage'"),
+    Case("two fractions", edit("horizon = 3", "horizon = 3\nfractions = [0.8, 0.2]"), r"`fractions`: cannot be \[0.8, 0.2\]; give one more value"),
+    Case("unknown connector", edit('"stations"', '"station"'), r"\[data\] `connector`: cannot be 'station' \(did you mean 'stations'\?\)"),
+    Case("unknown builder", edit('"knn"', '"kn"'), r"\[graph\] `method`: cannot be 'kn' \(did you mean 'knn'"),
+    Case("unknown model", edit('"persistence"', '"persistance"'), r"\[model\] `name`: cannot be 'persistance' \(did you mean 'persistence'"),
+    Case("unknown sink", edit('"geopackage"', '"geopakage"'), r"\[\[output\]\] 1 `sink`: cannot be 'geopakage' \(did you mean 'geopackage'"),
     Case("model option", edit('"persistence"', '"gcn_lstm"\nhiden_size = 8'), r"\[model\] `hiden_size`: .*'hidden_size'"),
     Case("model size", edit('"persistence"', '"gcn_lstm"\nhidden_size = 0'), r"\[model\] `hidden_size`: cannot be 0; give"),
     Case("no neighbours", edit("k = 2", "k = 0"), r"`k`.*0"),
@@ -188,19 +192,19 @@ CONFIGS = [
     Case("no path", edit('path = "forecast.gpkg"', ""), r"\[\[output\]\] 1 `path`: is missing; add"),
     Case("one bracket", edit("[[output]]", "[output]"), r"\[\[output\]\]: .*two brackets"),
     Case("path twice", add('[[output]]\nsink = "geoparquet"\npath = "forecast.gpkg"\n'), r"'forecast\.gpkg' is given twice"),
-    Case("wrong ending", edit("forecast.gpkg", "forecast.shp"), r"\[\[output\]\] 1, geopackage: .*\.gpkg"),
+    Case("wrong ending", edit("forecast.gpkg", "forecast.shp"), r"\[\[output\]\] 1, geopackage: 'forecast\.shp' does not end in \.gpkg"),
     Case("run folder", add('[run]\nfolder = "stations.csv"\n'), r"\[run\] `folder`: .*stations\.csv is a file; choose"),
     Case("unset variable", edit('"stations.csv"', '"${STGRAPH_NOWHERE}/s.csv"'), r"`stations`: names \$\{STGRAPH_NOWHERE\}, which is not set"),
     Case("no stations key", edit('stations = "stations.csv"', ""), r"\[data\] `stations`: is missing; add"),
     Case("steps shown", add("[evaluate]\nsteps = [4]\n"), r"`steps`: cannot be \[4\]; give steps from 1 to 3"),
     Case("unknown baseline", add('[evaluate]\nbaselines = ["weekly"]\n'), r"`baselines`: no model is called 'weekly' \(did you mean 'weekly_profile'"),
-    Case("style key", add('[style]\nrampp = "ember"\n'), r"\[style\] `rampp`: is an unknown key; .*'ramp'"),
+    Case("style key", add('[style]\nrampp = "ember"\n'), r"\[style\] `rampp`: is an unknown key .*'ramp'"),
     Case("style ramp", add('[style]\nramp = "embers"\n'), r"\[style\]: no ramp is called 'embers' \(did you mean 'ember'"),
     Case("forecast time", add("[forecast]\nat = 2023-01-01T00:00:00\n"), r"\[forecast\] `at`: 2023-01-01 .*give an instant from"),
     Case("forecast word", add('[forecast]\nat = "tomorrow"\n'), r"`at`: cannot be 'tomorrow'; give a valid datetime"),
     Case("two problems", both(edit("k = 2", 'k = "2"'), edit("window = 4", "window = 0")), r"2 problem\(s\)\n- .*\n- "),
     Case("set without value", nothing, r"--set train: is not `table\.key=value`", "check job.toml --set train"),
-    Case("set unknown key", nothing, r"\[train\] `epochs`: is an unknown key; .*'max_epochs'", "check job.toml --set train.epochs=3"),
+    Case("set unknown key", nothing, r"\[train\] `epochs`: is an unknown key .*'max_epochs'", "check job.toml --set train.epochs=3"),
     Case("set nowhere", nothing, r"has no place to go", "check job.toml --set output.7.path=a.gpkg"),
     Case("unknown command", nothing, r"No such command 'chek'", "chek job.toml"),
     Case("unknown switch", nothing, r"No such option: --forse", "check job.toml --forse"),
@@ -226,7 +230,7 @@ STATION_FILES = [
     Case("unknown CRS", both(edit("id,lat,lon", "id,x,y", "stations.csv"), edit('"flow"', '"flow"\ncrs = "EPSG:1"')), r"EPSG:1"),
     Case("unknown ending", use("stations", "stations.xyz", lambda: b"1 2 3"), r"stations\.xyz"),
     Case("half a GeoJSON", use("stations", "stations.geojson", GEOJSON.encode), r"stations\.geojson"),
-    Case("no GeoPackage", use("stations", "stations.gpkg", lambda: b"SQLite format 3\0" + b"0" * 99), r"stations\.gpkg"),
+    Case("no GeoPackage", use("stations", "stations.gpkg", lambda: b"no database" * 99), r"stations\.gpkg"),
     Case("unknown column", edit('"flow"', '"flow"\nid_column = "ID"'), r"'ID'"),
     Case("one station", write("stations.csv", "id,lat,lon\na,-36.84,174.76\n"), r"'knn' makes no edge between the 1 node\(s\); choose"),
 ]
@@ -257,6 +261,7 @@ READINGS = [
     Case("unknown role", edit('"flow"', '"flow"\nroles = {flow = "goal"}'), r"roles"),
     Case("nothing to forecast", edit('"flow"', '"flow"\nroles = {flow = "observed"}'), r"no feature has role 'target'"),
 ]
+# fmt: on
 
 
 def links(matrix: object) -> Callable[[Path], object]:
@@ -275,6 +280,7 @@ def bad_pickle(folder: Path) -> None:
     edit('"flow"', '"flow"\nadjacency = "adj.pkl"')(folder)
 
 
+# fmt: off
 GRAPHS = [
     Case("matrix of another size", links(np.ones((5, 5))), r"adj\.npz.*5 rows.*4 stations"),
     Case("matrix with NaN", links(np.full((4, 4), np.nan)), r"adj\.npz"),
@@ -285,9 +291,12 @@ GRAPHS = [
     Case("option of no builder", edit('method = "knn"', 'method = "none"'), r"\[graph\] `k`: is an unknown key"),
     Case("negative radius", edit('method = "knn"\nk = 2', 'method = "radius"\nradius_m = -1'), r"radius_m"),
 ]
+# fmt: on
 
 
-def broken_checkpoint(name: str, content: bytes | Callable[[bytes], bytes]) -> Callable[[Path], object]:
+def broken_checkpoint(
+    name: str, content: bytes | Callable[[bytes], bytes]
+) -> Callable[[Path], object]:
     """Return a mutation that breaks one file of the fitted model."""
 
     def breaks(folder: Path) -> None:
@@ -304,6 +313,7 @@ def json_with(**changes: object) -> Callable[[bytes], bytes]:
 
 MODEL, WEIGHTS, FORECAST = "model.json", "weights.safetensors", "forecast job.toml"
 PICKLE = b"\x80\x04cos\nsystem\n(S'touch hacked'\ntR."
+# fmt: off
 CHECKPOINTS = [
     Case("no checkpoint", lambda f: shutil.rmtree(f / "runs"), r"checkpoint holds no model", FORECAST),
     Case("no weights", lambda f: (f / "runs/job/checkpoint" / WEIGHTS).unlink(), r"weights", FORECAST),
@@ -324,6 +334,7 @@ CHECKPOINTS = [
     Case("nothing to test on", change(lambda r: r.head(50)), r"no window lies behind", "evaluate job.toml"),
     Case("info on nothing", lambda f: (f / "empty").mkdir(), r"empty holds no model", "info empty"),
 ]
+# fmt: on
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +350,7 @@ def test_the_project_works_before_anything_is_broken(fitted: Path, tmp_path: Pat
     folder = tmp_path / "project"
     shutil.copytree(fitted, folder)
     for command in ("check", "evaluate", "forecast"):
-        assert main([command, str(folder / "job.toml"), "--quiet"]) == 0
+        assert main([command, str(folder / "job.toml")]) == 0
     assert (folder / "runs/job/forecast.gpkg").exists()
 
 
