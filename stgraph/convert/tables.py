@@ -309,7 +309,8 @@ def _numbers(values: pd.Series[Any], name: str) -> Any:
     if len(bad):
         raise GraphError(
             f"column {name!r}, row {shown(values.index[bad[0]])} holds "
-            f"{shown(values.iloc[bad[0]])}, as one of {len(bad)} values that are no numbers; correct them or set them to NaN"
+            f"{shown(values.iloc[bad[0]])}, as one of {len(bad)} values that are no "
+            "numbers; correct them or set them to NaN"
         )
     return numbers.to_numpy(dtype=np.float32, na_value=np.nan)
 
