@@ -22,7 +22,8 @@ def to_numbers(
     else:
         text = column.astype("string").str.strip()
         empty = (text.isna() | text.isin(MISSING_TEXT)).to_numpy(dtype=bool)
-        parsed = pd.to_numeric(text.mask(empty), errors="coerce")
+        dotted = text if table.decimal == "." else text.str.replace(table.decimal, ".", regex=False)
+        parsed = pd.to_numeric(dotted.mask(empty), errors="coerce")
         numbers = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
         words = np.isnan(numbers) & ~empty
     if words.any():

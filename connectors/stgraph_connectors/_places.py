@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,7 +116,7 @@ def _attributes(
     if "kind" in frame.columns:
         report.info(table.column("kind"), "is a name of ours", "renamed `source_kind`")
         frame = frame.rename(columns={"kind": "source_kind"})
-    return frame if table.lines is None else frame.apply(_to_attribute)
+    return frame if table.lines is None else frame.apply(_to_attribute, decimal=table.decimal)
 
 
 def _name_columns(table: Table, report: Report) -> Table | None:
@@ -129,14 +129,13 @@ def _name_columns(table: Table, report: Report) -> Table | None:
         report.error(where, f"no header over {n_columns} columns", "write a line of column names")
         return None
     report.info(where, "no header", f"columns were taken as {names[n_columns]}")
-    frame = table.frame.set_axis(names[n_columns], axis=1)
-    return Table(frame, table.name, table.lines)
+    return replace(table, frame=table.frame.set_axis(names[n_columns], axis=1))
 
 
-def _to_attribute(column: pd.Series) -> pd.Series:
+def _to_attribute(column: pd.Series, *, decimal: str) -> pd.Series:
     """Return a text column as numbers if all of it are plain numbers; ids like 0970 stay text."""
     text = column.astype("string").str.strip()
-    filled = text[text.fillna("") != ""]
+    filled = text[text.fillna("") != ""].str.replace(decimal, ".", regex=False)
     plain = filled.str.fullmatch(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
     if len(filled) == 0 or not bool(plain.all()):
         return column

@@ -20,7 +20,8 @@ Floats = npt.NDArray[np.floating[Any]]
 
 TIME_NAMES = (
     "time", "timestamp", "datetime", "date_time", "date", "ds", "ts", "time_utc", "utc",
-    "timestamp_utc", "datetime_utc", "index", "column 1", "unnamed: 0", "measured_at", "observed_at",
+    "timestamp_utc", "datetime_utc", "index", "column 1", "unnamed: 0", "measured_at",
+    "observed_at",
 )  # fmt: skip
 
 

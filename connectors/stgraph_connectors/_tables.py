@@ -32,6 +32,7 @@ class Table:
     name: str  # "readings.csv", or "`readings`" for a frame given by the caller
     lines: npt.NDArray[np.int64] | None = None  # line of each row in a text file
     headless: bool = False  # a text file whose first line is data
+    decimal: str = "."  # decimal sign of numbers that are text
 
     def at(self, position: int, column: object = None) -> str:
         """Say where a row is: ``readings.csv, column `speed`, line 17``."""
@@ -82,7 +83,9 @@ def read_table(
     suffix = plain_suffix(path)
     if suffix in _TEXT_SUFFIXES:
         rows = read_lines(path, report, text=text, decimal=decimal)
-        return None if rows is None else Table(rows.frame, path.name, rows.numbers, rows.headless)
+        if rows is None:
+            return None
+        return Table(rows.frame, path.name, rows.numbers, rows.headless, decimal)
     frame: pd.DataFrame | None
     if suffix in _HDF_SUFFIXES:
         frame = read_hdf(path, report, key=layer)
@@ -98,6 +101,8 @@ def read_table(
 
 def _plain_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a plain frame, the geometry of a layer in the column `geometry`."""
+    if isinstance(frame.index, pd.MultiIndex):
+        frame = frame.reset_index()
     if not isinstance(frame, gpd.GeoDataFrame):
         return frame
     name = frame.active_geometry_name
