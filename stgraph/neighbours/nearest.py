@@ -150,6 +150,11 @@ def nearest_pairs(positions: Positions, k: int) -> Pairs:
         contested = straight[:, k + 1] - straight[:, k] <= 2 * TIE_M
     clear = np.flatnonzero(~contested)
     parts = [_best(positions, found[clear].ravel(), np.repeat(clear, n_found), k)]
+    if contested.any():
+        crowded = np.flatnonzero(contested & (straight[:, -2] == 0))
+        on_spot = _first_on_spot(positions, crowded, k + 1)
+        parts.append(_best(positions, on_spot.ravel(), np.repeat(crowded, k + 1), k))
+        contested[crowded] = False
     rows = np.flatnonzero(contested)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = rows[start : start + _ROWS_AT_ONCE]
@@ -173,6 +178,14 @@ def pairs_within(positions: Positions, radius_m: float) -> Pairs:
     first, second = tree.query_pairs(reach, output_type="ndarray").astype(np.int64).T
     pairs = Pairs(first, second, positions.lengths(first, second))
     return pairs.no_longer_than(radius_m).both_ways()
+
+
+def _first_on_spot(positions: Positions, rows: IntArray, count: int) -> IntArray:
+    """Return the first points that share the spot of each, of which there are enough."""
+    spot_of = np.unique(positions.xyz, axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.argsort(spot_of, kind="stable")
+    start = np.searchsorted(spot_of[order], spot_of[rows])
+    return order[start[:, None] + np.arange(count)]
 
 
 def _best(positions: Positions, source: IntArray, target: IntArray, k: int) -> Pairs:

@@ -250,11 +250,11 @@ def test_agrees_with_all_pairs(xy: Any, k: int) -> None:
 
 
 def test_8600_places_in_well_under_a_second() -> None:
-    """Protects the size of a state's sensors, random and on a lattice (where all is tied)."""
+    """Protects the size of a state's sensors: random, on a lattice (all tied), or on one point."""
     rng = np.random.default_rng(0)
     random = _places(rng.uniform([-124, 32], [-114, 42], (8600, 2)), 4326)
     lattice = _places([(100 * x, 100 * y) for x in range(100) for y in range(86)])
-    for places in (random, lattice):
+    for places in (random, lattice, _places(np.zeros((8600, 2)))):
         start = time.perf_counter()
         assert build_knn(places, k=8).n_edges == 68_800
         assert time.perf_counter() - start < 1.0
