@@ -185,7 +185,8 @@ def _first_on_spot(positions: Positions, rows: IntArray, count: int) -> IntArray
     spot_of = np.unique(positions.xyz, axis=0, return_inverse=True)[1].reshape(-1)
     order = np.argsort(spot_of, kind="stable")
     start = np.searchsorted(spot_of[order], spot_of[rows])
-    return order[start[:, None] + np.arange(count)]
+    chosen: IntArray = order[start[:, None] + np.arange(count)]
+    return chosen
 
 
 def _best(positions: Positions, source: IntArray, target: IntArray, k: int) -> Pairs:
