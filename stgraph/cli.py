@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with logging_to_stderr(level=_log_level(arguments)):
             code = app(arguments, prog_name="stgraph", standalone_mode=False)
+        if code == 130:  # newer typers catch the interrupt themselves
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; `--resume` goes on with a training", 130)
