@@ -1,0 +1,204 @@
+"""The command line: what it prints where, its exit codes, and that help is quick."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stgraph import pipeline
+from stgraph.cli import main
+from stgraph.errors import OutputError
+
+CONFIG = """\
+[data]
+stations = "stations.csv"
+readings = "readings.csv"
+zone = "Europe/Berlin"
+feature = "flow"
+unit = "veh/h"
+[graph]
+k = 2
+[windows]
+window = 6
+horizon = 4
+[model]
+name = "gcn_lstm"
+hidden_size = 8
+[train]
+max_epochs = 2
+[[output]]
+sink = "geopackage"
+path = "forecast.gpkg"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six stations, ten days of hourly readings, a tiny model; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.toml").write_text(CONFIG)
+    places = [f"s{i},{52.5 + i / 1000},13.4" for i in range(6)]
+    (tmp_path / "stations.csv").write_text("\n".join(["id,lat,lon", *places]))
+    time = pd.date_range("2024-05-01", periods=240, freq="h", name="time")
+    hour = np.arange(240)[:, None]
+    noise = np.random.default_rng(0).normal(size=(240, 6))
+    values = 50 + 30 * np.sin(2 * np.pi * hour / 24) + 5 * np.arange(6) + noise
+    frame = pd.DataFrame(values, index=time, columns=[f"s{i}" for i in range(6)])
+    frame.to_csv(tmp_path / "readings.csv")
+    return tmp_path
+
+
+def test_help_is_quick_and_loads_no_heavy_package() -> None:
+    """Help must answer at once: no torch, no pandas."""
+    code = (
+        "import sys; from stgraph.cli import main; code = main(['--help']); "
+        "print(sorted({'torch', 'pandas', 'geopandas', 'pydantic'} & set(sys.modules))); "
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+    for command in ("init", "check", "fit", "forecast", "evaluate", "run", "demo", "info"):
+        assert f" {command} " in done.stdout
+
+
+def test_run_does_everything_and_leaves_whole_files(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command from readings to a layer: results on stdout, progress on stderr."""
+    assert main(["run", "job.toml"]) == 0
+    out, err = capsys.readouterr()
+    assert "gcn_lstm" in out
+    assert "profile_decay" in out
+    assert out.strip().endswith("runs/job/forecast.gpkg")
+    assert "fitting gcn_lstm to" in err
+    made = {path.name for path in (project / "runs/job").iterdir()}
+    expected = {"checkpoint", "training", "metrics.csv", "nodes.csv", "report.json"}
+    assert made == {*expected, "forecast.gpkg"}
+    report = json.loads((project / "runs/job/report.json").read_text())
+    assert report["config"]["windows"]["horizon"] == 4
+    assert report["skill"][0]["model"] == "gcn_lstm"
+    metrics = pd.read_csv(project / "runs/job/metrics.csv")
+    assert set(metrics["horizon"]) == {0, 1, 2, 3, 4}
+
+
+def test_stages_one_by_one_and_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """fit, evaluate and forecast share the run folder; each can be called again."""
+    assert main(["fit", "job.toml", "-q"]) == 0
+    assert capsys.readouterr().out.strip() == str(project / "runs/job/checkpoint")
+    for _ in range(2):
+        assert main(["evaluate", "job.toml", "-q", "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["verdict"]
+        assert answer["skill"][-1]["horizon"] == "all"
+        assert main(["forecast", "job.toml", "-q", "--json", "--at", "2024-05-08T09:00"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer == {"outputs": [str(project / "runs/job/forecast.gpkg")]}
+    assert main(["info", "runs/job", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["model"], facts["nodes"], facts["horizon"]) == ("gcn_lstm", 6, 4)
+
+
+def test_a_new_model_removes_the_results_of_the_old_one(project: Path) -> None:
+    """Figures of one model beside the weights of another would be a lie."""
+    assert main(["run", "job.toml", "-q"]) == 0
+    assert main(["fit", "job.toml", "-q", "--set", "train.seed=1"]) == 0
+    made = {path.name for path in (project / "runs/job").iterdir()}
+    assert made == {"checkpoint", "training"}
+
+
+def test_resume_goes_on_from_the_last_epoch(project: Path) -> None:
+    """A longer training continues; that of another model is refused."""
+    assert main(["fit", "job.toml", "-q"]) == 0
+    assert main(["fit", "job.toml", "-q", "--resume", "--set", "train.max_epochs=3"]) == 0
+    log = pd.read_csv(project / "runs/job/training/logs/metrics.csv")
+    assert log["epoch"].max() == 2
+    assert main(["fit", "job.toml", "-q", "--resume", "--set", "model.hidden_size=16"]) == 2
+
+
+def test_check_shows_findings_and_sizes_and_trains_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run would meet, before it costs anything."""
+    assert main(["check", "job.toml", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["sizes"]["nodes"], answer["sizes"]["steps"]) == (6, 240)
+    assert answer["sizes"]["test windows"] > 0
+    assert any("step of 60 minutes" in finding["what"] for finding in answer["findings"])
+    assert main(["check", "job.toml"]) == 0
+    assert "job.toml is ready" in capsys.readouterr().out
+    assert not (project / "runs").exists()
+
+
+def test_init_writes_a_config_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A config that somebody edited is not lost by accident."""
+    assert main(["init"]) == 0
+    assert "stgraph check stgraph.toml" in capsys.readouterr().out
+    (project / "stgraph.toml").write_text("mine")
+    assert main(["init"]) == 2
+    assert (project / "stgraph.toml").read_text() == "mine"
+    assert main(["init", "--force"]) == 0
+    assert "[data]" in (project / "stgraph.toml").read_text()
+
+
+def test_info_names_versions_and_what_is_registered(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first question of every bug report."""
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {"stgraph-gis", "python", "packages", "device", "models"} <= set(facts)
+    assert "gcn_lstm" in facts["models"]
+    assert main(["info"]) == 0
+    assert "geopackage" in capsys.readouterr().out
+
+
+def test_a_fault_of_ours_is_code_1_and_says_where_the_traceback_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bad input and bugs must not look alike."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(pipeline, "load_graph", fail)
+    assert main(["check", "job.toml"]) == 1
+    error = capsys.readouterr().err
+    assert "internal error: ZeroDivisionError: oh" in error
+    assert "Traceback" not in error
+    path = Path(error.split("the traceback is in ")[1].strip())
+    assert "in fail" in path.read_text()
+    path.unlink()
+    assert main(["check", "job.toml", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruption_is_code_130(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for every program that Ctrl-C ended."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "load_graph", interrupt)
+    assert main(["run", "job.toml"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_an_output_that_fails_late_leaves_the_model_and_no_half_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minutes of training are kept when the disk is full at the end."""
+    assert main(["fit", "job.toml", "-q"]) == 0
+
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("no space left")
+
+    monkeypatch.setattr("stgraph_connectors.sinks.geopackage.write_geopackage", full, raising=True)
+    assert main(["forecast", "job.toml"]) == 2
+    assert (project / "runs/job/checkpoint/model.json").exists()
+    assert not (project / "runs/job/forecast.gpkg").exists()
