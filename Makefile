@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# threads that wait must not spin: on a shared machine that costs most of the time
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test lint bench docs clean format constraints
 

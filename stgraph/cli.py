@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     from stgraph.terminal import logging_to_stderr
 
+    # measured: on a machine that others use too, spinning threads slow training down 5 to 25 times
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     # usage errors derive from this in click and in the copy of click that new typers bring
