@@ -203,18 +203,18 @@ def build_metadata_xml(
         ("title", title),
         ("abstract", abstract),
     ):
-        ET.SubElement(root, tag).text = _clean(text)
+        ET.SubElement(root, tag).text = text
     if keywords:
         words = ET.SubElement(root, "keywords", vocabulary="gmd:topicCategory")
         for word in keywords:
-            ET.SubElement(words, "keyword").text = _clean(word)
+            ET.SubElement(words, "keyword").text = word
     if attribution:
-        ET.SubElement(root, "rights").text = _clean(attribution)
-        ET.SubElement(root, "license").text = _clean(attribution)
+        ET.SubElement(root, "rights").text = attribution
+        ET.SubElement(root, "license").text = attribution
     if crs:
         spatial = ET.SubElement(ET.SubElement(root, "crs"), "spatialrefsys")
         ET.SubElement(spatial, "authid").text = crs
-    return ET.tostring(root, encoding="unicode")
+    return _to_text(root)
 
 
 def format_sparkline(values: npt.ArrayLike, *, width: int = 24) -> list[str]:
@@ -295,9 +295,18 @@ def _finish_document(root: ET.Element, view: LayerView, geometry: GeometryKind) 
         _add_labels(root, view.name_column, geometry)
     aliases = ET.SubElement(root, "aliases")
     for i, (column, text) in enumerate((view.aliases or {}).items()):
-        ET.SubElement(aliases, "alias", field=column, index=str(i), name=_clean(text))
+        ET.SubElement(aliases, "alias", field=column, index=str(i), name=text)
     ET.SubElement(root, "previewExpression").text = _quote(view.name_column)
     ET.SubElement(root, "mapTip").text = _map_tip(view)
+    return _to_text(root)
+
+
+def _to_text(root: ET.Element) -> str:
+    """Return a document without the characters that XML cannot hold."""
+    for element in root.iter():
+        element.text = None if element.text is None else _NOT_XML.sub("", element.text)
+        for name, value in element.attrib.items():
+            element.set(name, _NOT_XML.sub("", value))
     return ET.tostring(root, encoding="unicode")
 
 
@@ -325,18 +334,13 @@ def _map_tip(view: LayerView) -> str:
 
 def _quote(column: str) -> str:
     """Return a column name as QGIS expressions write it."""
-    return '"' + _clean(column).replace('"', '""') + '"'
+    return '"' + column.replace('"', '""') + '"'
 
 
 def _escape(text: str) -> str:
     """Return text for HTML, without starting an expression."""
-    plain = _clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return plain.replace("[%", "[ %")
-
-
-def _clean(text: str) -> str:
-    """Return text without the characters that XML cannot hold."""
-    return _NOT_XML.sub("", text)
 
 
 def _add_symbol(

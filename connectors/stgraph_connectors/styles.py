@@ -214,8 +214,8 @@ def classify(values: npt.ArrayLike, *, feature: Feature, style: Style | None = N
     reverse = loss_is_bad if style.reverse is None else style.reverse
     return Classes(
         feature=feature.name,
-        label=style.label or _readable(feature.name),
-        unit="" if unit == "1" else unit,
+        label=printable(style.label or _readable(feature.name)),
+        unit="" if unit == "1" else printable(unit),
         breaks=tuple(breaks),
         colours=_pick_colours(ramp, len(breaks) + 1, reverse=reverse),
     )
@@ -234,7 +234,12 @@ def format_number(value: float, others: tuple[float, ...] = ()) -> str:
 def feature_title(feature: Feature) -> str:
     """Return a feature's name in words, with its unit."""
     unit = "" if feature.unit in ("", "1") else f" ({feature.unit})"
-    return _readable(feature.name) + unit
+    return printable(_readable(feature.name) + unit)
+
+
+def printable(text: object) -> str:
+    """Return text on one line, without what XML, SQL or a screen cannot hold."""
+    return "".join(c if c.isprintable() or c == "\u202f" else " " for c in str(text))
 
 
 def _readable(name: str) -> str:
@@ -286,7 +291,7 @@ def _quantile_breaks(sample: npt.NDArray[np.float64], n_classes: int) -> list[fl
         gap = min(d for d in (middle - left, right - middle, math.inf) if d > 0)
         if math.isinf(gap):
             continue
-        step = _nice_step(gap / 2)
+        step = _nice_step(gap / 3)
         value = float(np.round(np.round(middle / step) * step, 9))
         if sample[0] <= value < sample[-1] and (not breaks or value > breaks[-1]):
             breaks.append(value)

@@ -118,7 +118,12 @@ def encode_nodes(
     id_arrays, id_columns = encode_table(ids)
     table = pd.DataFrame(nodes.drop(columns="geometry"))
     arrays, columns = encode_table(table, reserved=("node_id", *reserved))
-    notes = {"id": id_columns[0], "id_name": nodes.index.name, "columns": columns}
+    notes = {
+        "id": id_columns[0],
+        "id_name": nodes.index.name,
+        "columns": columns,
+        "geometry_at": nodes.columns.get_loc("geometry"),
+    }
     return {**id_arrays, **arrays}, notes
 
 
@@ -129,9 +134,10 @@ def decode_nodes(
     notes, n_rows = document["nodes"], len(geometry)
     table = decode_table(arrays, notes["columns"], n_rows=n_rows)
     ids = decode_table(arrays, [notes["id"]], n_rows=n_rows)["node_id"]
-    table.index = pd.Index(ids, name=notes["id_name"])
+    table.index = pd.Index(ids).rename(notes["id_name"])
     shapes = gpd.GeoSeries(np.asarray(geometry), index=table.index, crs=document["crs"])
-    return gpd.GeoDataFrame(table, geometry=shapes, crs=document["crs"])
+    table.insert(notes["geometry_at"], "geometry", shapes)
+    return gpd.GeoDataFrame(table, geometry="geometry", crs=document["crs"])
 
 
 def _restore_time(document: Mapping[str, Any]) -> pd.DatetimeIndex:

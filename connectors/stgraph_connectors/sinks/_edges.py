@@ -14,6 +14,7 @@ import shapely
 from stgraph.graph import STGraph
 from stgraph_connectors.sinks._document import crs_text
 from stgraph_connectors.sinks._tables import decode_table, encode_table
+from stgraph_connectors.styles import printable
 
 _OWN = ("fid", "ogc_fid", "geom", "source", "target", "source_fid", "target_fid", "weight", "unit")
 
@@ -25,14 +26,13 @@ def encode_edges(graph: STGraph) -> tuple[dict[str, Any], gpd.GeoSeries, dict[st
     become straight lines between the nodes.
     """
     source, target = graph.edge_index
-    ids = np.asarray(graph.node_ids, dtype=object)
     columns: dict[str, Any] = {
-        "source": _id_texts(ids[source]),
-        "target": _id_texts(ids[target]),
+        "source": _id_texts(graph.node_ids.take(source)),
+        "target": _id_texts(graph.node_ids.take(target)),
         "source_fid": source + 1,
         "target_fid": target + 1,
         "weight": graph.edge_weight,
-        "unit": np.full(graph.n_edges, graph.weight_unit, dtype=object),
+        "unit": np.full(graph.n_edges, printable(graph.weight_unit), dtype=object),
     }
     lines = edge_lines(graph)
     notes: dict[str, Any] = {"table": None, "geometry": None, "crs": None}
@@ -102,7 +102,7 @@ def middle_points(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
     return np.stack([shapely.get_x(points), shapely.get_y(points)], axis=1)
 
 
-def _id_texts(ids: npt.NDArray[np.object_]) -> Any:
+def _id_texts(ids: pd.Index) -> Any:
     """Return node ids as the file shows them at the ends of an edge."""
-    columns, _ = encode_table(pd.DataFrame({"id": pd.Index(ids)}))
+    columns, _ = encode_table(pd.DataFrame({"id": ids}))
     return columns["id"]

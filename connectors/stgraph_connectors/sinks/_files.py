@@ -68,6 +68,8 @@ def written_aside(
 def check_target(target: str | Path, *, suffixes: Sequence[str], overwrite: bool) -> Path:
     """Return the real path of a file to write, or say why it cannot be written."""
     path = Path(target)
+    if "\0" in str(target):
+        raise InputError(f"{str(target)!r} is no file name; give the name of a {suffixes[0]} file")
     if path.is_dir():
         raise InputError(f"{str(target)!r} is a folder; give the name of a {suffixes[0]} file")
     if path.suffix.lower() not in suffixes:

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+import numpy.typing as npt
+import shapely
+
 from stgraph_connectors.sinks._document import STANDARD_URI
 
 QGIS_URI = "http://mrcc.com/qgis.dtd"  # what QGIS looks for among the metadata
 NODES, EDGES = "nodes", "edges"
 
 _ENVELOPE_BYTES = (0, 32, 48, 48, 64, 0, 0, 0)  # by the envelope code in the header's flags
+_FIRST_MULTI = 4  # shapely type ids from here on have several parts
 _NOW = "DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))"
 _TABLES = f"""
 CREATE TABLE gpkg_metadata (
@@ -189,11 +194,25 @@ def read_document(db: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def strip_headers(blobs: Sequence[bytes | None]) -> list[bytes | None]:
+def _strip_headers(blobs: Sequence[bytes | None]) -> list[bytes | None]:
     """Return plain WKB of GeoPackage geometries, None for missing ones."""
     return [
         None if blob is None else blob[8 + _ENVELOPE_BYTES[blob[3] >> 1 & 7] :] for blob in blobs
     ]
+
+
+def multi_positions(shapes: npt.NDArray[np.object_]) -> list[int]:
+    """Return which geometries are of several parts; GDAL makes all of a mixed column so."""
+    return [int(i) for i in np.flatnonzero(shapely.get_type_id(shapes) >= _FIRST_MULTI)]
+
+
+def read_shapes(blobs: Sequence[bytes | None], *, multi: Sequence[int]) -> npt.NDArray[np.object_]:
+    """Return the geometries of GeoPackage blobs, of several parts only where they were."""
+    shapes = np.asarray(shapely.from_wkb(_strip_headers(blobs)), dtype=object)
+    several = shapely.get_type_id(shapes) >= _FIRST_MULTI
+    several[list(multi)] = False
+    shapes[several] = shapely.get_geometry(shapes[several], 0)
+    return shapes
 
 
 def _add_metadata(

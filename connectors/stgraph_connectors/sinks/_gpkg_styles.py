@@ -26,6 +26,7 @@ from stgraph_connectors.styles import (
     classify_feature,
     feature_title,
     main_feature,
+    printable,
     quantile_of,
     stem_of,
 )
@@ -64,7 +65,7 @@ def describe_layer(graph: STGraph, names: LayerNames) -> str:
         text += f" Issued {graph.provenance['issued_at']}"
         text += f" by {graph.provenance['model']}." if graph.provenance.get("model") else "."
     attribution = graph.provenance.get("attribution")
-    return f"{text} {attribution}" if attribution else text
+    return printable(f"{text} {attribution}" if attribution else text)
 
 
 def add_value_styles(

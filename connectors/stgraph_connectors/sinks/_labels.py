@@ -47,14 +47,16 @@ def plain(text: object) -> str:
 
 def fit(text: Text, *, width: float, smallest: float = 7.0) -> None:
     """Shrink a text until it is at most `width` pixels wide, then cut it."""
-    while text.get_window_extent().width > width:
-        size = float(text.get_fontsize())
-        if size > smallest:
-            text.set_fontsize(max(smallest, size - 0.5))
-        elif len(text.get_text()) < 3:
+    for _ in range(100):
+        wide = text.get_window_extent().width
+        size, letters = float(text.get_fontsize()), text.get_text().removesuffix("…")
+        if wide <= width or len(letters) < 2:
             return
+        if size > smallest:
+            text.set_fontsize(max(smallest, size * max(width / wide, 0.5) - 0.1))
         else:
-            text.set_text(text.get_text()[:-2].rstrip() + "…")
+            keep = min(len(letters) - 1, int(len(letters) * width / wide))
+            text.set_text(letters[:keep].rstrip() + "…")
 
 
 def place_labels(

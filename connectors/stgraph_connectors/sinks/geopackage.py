@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyogrio
-import shapely
 
 from stgraph.errors import DataError, InputError
 from stgraph.graph import STGraph
@@ -98,6 +97,7 @@ def write_geopackage(
     metrics = None if node_metrics is None else _check_metrics(node_metrics, graph)
     document = describe_graph(graph, reserved=(*_OWN, *_STEP))
     columns, document["nodes"] = encode_nodes(graph.nodes, reserved=_reserved(document))
+    document["nodes"]["multi"] = _gpkg.multi_positions(graph.nodes.geometry.to_numpy())
     kind = geometry_kind(list(graph.nodes.geometry.geom_type))
     with written_aside(target, suffixes=(".gpkg",), overwrite=overwrite) as path:
         _write_nodes(path, graph, columns, shown=shown)
@@ -175,9 +175,9 @@ def _write_nodes(path: Path, graph: STGraph, columns: dict[str, Any], *, shown: 
 def _write_edges(path: Path, graph: STGraph) -> dict[str, Any]:
     """Write the edges as lines and return the notes to undo it."""
     columns, lines, notes = encode_edges(graph)
-    note = f"{graph.n_edges} edges, weight in {graph.weight_unit!r}"
+    note = f"{graph.n_edges} edges, weight in {graph.weight_unit!a}"
     _write_layer(path, _gpkg.EDGES, columns, lines.to_numpy(), lines.crs, note)
-    return notes
+    return notes | {"multi": _gpkg.multi_positions(lines.to_numpy())}
 
 
 def _write_layer(
@@ -351,12 +351,13 @@ def _write_metrics(
 def _read_graph(db: sqlite3.Connection, path: Path, document: dict[str, Any]) -> STGraph:
     """Return the graph of an open file."""
     columns = _read_columns(db, _gpkg.NODES)
-    nodes = decode_nodes(columns, shapely.from_wkb(_gpkg.strip_headers(columns["geom"])), document)
+    shapes = _gpkg.read_shapes(columns["geom"], multi=document["nodes"]["multi"])
+    nodes = decode_nodes(columns, shapes, document)
     values, mask = _read_values(db, document, len(nodes), source=str(path))
     parts: dict[str, Any] = {"edge_index": None, "edge_weight": None, "edges": None}
     if document["edges"] is not None:
         columns = _read_columns(db, _gpkg.EDGES)
-        lines = shapely.from_wkb(_gpkg.strip_headers(columns["geom"]))
+        lines = _gpkg.read_shapes(columns["geom"], multi=document["edges"]["multi"])
         edge_index, weight, table = decode_edges(columns, lines, document["edges"])
         parts = {"edge_index": edge_index, "edge_weight": weight, "edges": table}
     return restore_graph(document, nodes=nodes, values=values, mask=mask, **parts)
