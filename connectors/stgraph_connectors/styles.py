@@ -224,9 +224,10 @@ def classify(values: npt.ArrayLike, *, feature: Feature, style: Style | None = N
 def format_number(value: float, others: tuple[float, ...] = ()) -> str:
     """Return a number as text with as many decimals as its neighbours need, 1 200 style."""
     numbers = [value, *others]
-    decimals = next(
-        (d for d in range(7) if all(math.isclose(x, round(x, d), abs_tol=1e-9) for x in numbers)), 6
-    )
+    enough = (d for d in range(7) if all(math.isclose(x, round(x, d)) for x in numbers))
+    decimals = next(enough, None)
+    if decimals is None:  # smaller than millionths
+        return f"{value:.3g}".replace("-", "−", 1)
     text = f"{abs(value):,.{decimals}f}".replace(",", "\u202f")
     return f"−{text}" if value < 0 else text
 
@@ -278,6 +279,11 @@ def _nice_step(width: float) -> float:
     return next(m * power for m in (5.0, 2.0, 1.0, 0.5) if m * power <= width * (1 + 1e-9))
 
 
+def _tidy(value: float) -> float:
+    """Return a limit without the dust of binary fractions, and without a negative zero."""
+    return float(f"{value:.10g}") + 0.0
+
+
 def _next_step(step: float) -> float:
     """Return the next larger one of 1, 2, 5 times a power of ten."""
     return _nice_step(step * 2.6)
@@ -291,8 +297,10 @@ def _quantile_breaks(sample: npt.NDArray[np.float64], n_classes: int) -> list[fl
         gap = min(d for d in (middle - left, right - middle, math.inf) if d > 0)
         if math.isinf(gap):
             continue
-        step = _nice_step(gap / 3)
-        value = float(np.round(np.round(middle / step) * step, 9))
+        step = _nice_step(gap)
+        while abs(np.round(middle / step) * step - middle) > gap / 8:
+            step = _nice_step(step * 0.9)  # the next smaller one
+        value = _tidy(np.round(middle / step) * step)
         if sample[0] <= value < sample[-1] and (not breaks or value > breaks[-1]):
             breaks.append(value)
     return breaks
@@ -306,7 +314,7 @@ def _even_breaks(sample: npt.NDArray[np.float64], n_classes: int) -> list[float]
     step = _nice_step((high - low) / n_classes)
     while True:
         marks = np.arange(math.ceil(low / step), math.ceil(high / step)) * step
-        inside = [float(np.round(x, 9)) for x in marks if sample[0] <= x < sample[-1]]
+        inside = [_tidy(x) for x in marks if sample[0] <= x < sample[-1]]
         if len(inside) < n_classes:
             return inside
         step = _next_step(step)
@@ -326,7 +334,7 @@ def _symmetric_breaks(
     offsets = np.arange(1, sides + 1) * step if n_classes % 2 else np.arange(1, sides) * step
     zero = [] if n_classes % 2 else [0.0]
     marks = [*(-offsets[::-1]), *zero, *offsets]
-    return [float(np.round(centre + x, 9)) for x in marks]
+    return sorted({_tidy(centre + x) for x in marks})
 
 
 def _pick_colours(name: str, n_colours: int, *, reverse: bool) -> tuple[str, ...]:
