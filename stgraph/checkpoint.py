@@ -138,6 +138,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
             "season_steps": inputs.season_steps,
             "profile_share": inputs.profile_share,
             "holidays": inputs.holidays,
+            "calendar": list(inputs.calendar),
             "scaler": inputs.scaler.to_dict(),
             "profile": None,
         },
@@ -154,6 +155,7 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
     profile = parts.pop("profile")
     inputs = Inputs(
         features=tuple(Feature(*feature) for feature in parts.pop("features")),
+        calendar=tuple(parts.pop("calendar")),
         step=pd.Timedelta(seconds=parts.pop("step_seconds")),
         scaler=Scaler.from_dict(parts.pop("scaler")),
         profile=None

@@ -19,8 +19,7 @@ _MIN_WEEKS = 2.0  # training span that a weekly lag needs
 _ZERO = pd.Timedelta(0)
 _DAY = pd.Timedelta(days=1)
 _WEEK = pd.Timedelta(days=7)
-_SMOOTHINGS = (0, 2, 4, 8)  # how often a profile is averaged with its neighbouring slots
-_SMOOTHING_NODES = 128  # nodes that are looked at to choose
+_MIN_CALENDAR_DAYS = 3  # days of a kind before a model is told of the kind
 _ANCHOR_POOLING = 0.5  # weight of all nodes together against the node itself
 _ANCHOR_WINDOWS = 2000  # training windows that the anchor's coefficients are fitted on
 
@@ -53,6 +52,7 @@ class Inputs:
     season_steps: int = 0  # a week or a day in steps; 0 = the signal has no season
     profile_share: float = 1.0  # expected = share * profile + (1 - share) * recent
     holidays: str | None = None
+    calendar: tuple[str, ...] = ()  # columns of the calendar that training has seen often enough
     decay: FloatArray = field(default_factory=_nothing)  # (H, N, C) share left of a deviation
     spread: FloatArray = field(default_factory=_nothing)  # (H, C) 80 % of residuals are smaller
 
@@ -79,8 +79,7 @@ class Inputs:
     @property
     def n_future(self) -> int:
         """Channels of `u`."""
-        names = build_calendar(pd.DatetimeIndex([], tz="UTC"), self.zone, holidays=self.holidays)[1]
-        return 3 * len(self.targets) + len(self.known) + len(names)
+        return 3 * len(self.targets) + len(self.known) + len(self.calendar)
 
     def target_scale(self) -> tuple[FloatArray, FloatArray]:
         """Return center and scale of the targets, each (1 or N, C)."""
@@ -120,7 +119,8 @@ class Source:
         step = inputs.step
         time = pd.date_range(graph.time[0], periods=graph.n_steps + inputs.horizon, freq=step)
         self._slots = None if inputs.profile is None else inputs.profile.slots(time)
-        self._calendar = build_calendar(time, inputs.zone, holidays=inputs.holidays)[0]
+        table, names = build_calendar(time, inputs.zone, holidays=inputs.holidays)
+        self._calendar = table[:, [names.index(name) for name in inputs.calendar]]
         self._center, self._scale = inputs.target_scale()
 
     def gather(self, starts: IntArray) -> Arrays:
@@ -282,10 +282,14 @@ def fit_inputs(
         scaler=fit_scaler(scaler, seen.values, seen.mask, per_node=per_node),
         lower=_lower_bounds(values, mask),
         holidays=holidays,
+        calendar=_known_calendar(seen.time, graph.zone, holidays),
     )
     left_out: FloatArray | None = None
     if use_profile and step < _DAY and seen.n_steps * step >= 2 * _DAY:
-        profile, left_out = _fit_smoothed_profile(values, mask, seen.time, graph.zone)
+        profile = fit_profile(values, mask, seen.time, graph.zone)
+        left_out = leave_day_out(
+            values, mask, seen.time, graph.zone, season=profile.season, smooth=profile.smooth
+        )
         inputs = _with(inputs, profile=profile)
     inputs = _with(inputs, season_steps=_season_steps(step, seen.n_steps))
     if inputs.profile is not None and inputs.season_steps * step == _WEEK:
@@ -317,23 +321,28 @@ def _lower_bounds(values: FloatArray, mask: BoolArray) -> FloatArray:
     return np.where(lowest >= 0, 0.0, -np.inf).astype(np.float32)
 
 
-def _fit_smoothed_profile(
-    values: FloatArray, mask: BoolArray, time: pd.DatetimeIndex, zone: str
-) -> tuple[Profile, FloatArray]:
-    """Return the profile and its left-out levels, smoothed as serves other days best."""
-    some = slice(None, None, max(1, values.shape[1] // _SMOOTHING_NODES))
-    few, few_mask = values[:, some], mask[:, some]
-    season = fit_profile(few, few_mask, time, zone).season
+def _known_calendar(
+    time: pd.DatetimeIndex, zone: str, holidays: str | None
+) -> tuple[str, ...]:
+    """Return the calendar columns that the training steps can teach anything about.
 
-    def error(smooth: int) -> float:
-        level = leave_day_out(few, few_mask, time, zone, season=season, smooth=smooth)
-        return float(np.abs(level - few)[few_mask].mean())
-
-    smooth = min(_SMOOTHINGS, key=error)
-    return (
-        fit_profile(values, mask, time, zone, season=season, smooth=smooth),
-        leave_day_out(values, mask, time, zone, season=season, smooth=smooth),
-    )
+    A weekday or holiday that was seen on a day or two says more about those days than about its
+    kind, and a model that learned them by heart is lost on the next one.
+    """
+    table, names = build_calendar(time, zone, holidays=holidays)
+    n_days = len(time) * (time[1] - time[0]) / _DAY
+    days = ((time - time[0]) // _DAY).to_numpy()
+    known = []
+    for column, name in enumerate(names):
+        if name.startswith("day_sin") or name.startswith("day_cos"):
+            enough = n_days >= 2
+        elif name.startswith("week_"):
+            enough = n_days >= _MIN_WEEKS * 7
+        else:
+            enough = len(np.unique(days[table[:, column] > 0])) >= _MIN_CALENDAR_DAYS
+        if enough:
+            known.append(name)
+    return tuple(known)
 
 
 def _season_steps(step: pd.Timedelta, n_steps: int) -> int:

@@ -255,15 +255,8 @@ def _learn(
         _check_resume(folder, predictor, resume=resume)
         stack.enter_context(_quiet_lightning())
         task = _Task(predictor, train, learning)
-        keep = callbacks.ModelCheckpoint(
-            dirpath=folder,
-            filename="best",
-            monitor="val_mae",
-            save_last=True,
-            enable_version_counter=False,
-        )
-        keep.FILE_EXTENSION = ".safetensors"
-        trainer = _trainer(train, folder, keep, has_validation=len(tuning) > 0)
+        best = _keeper(folder, "best", monitor="val_mae" if len(tuning) else None)
+        trainer = _trainer(train, folder, best, has_validation=len(tuning) > 0)
         sampler = _EpochSampler(len(learning), train.seed)
         trainer.fit(
             task,
@@ -273,13 +266,26 @@ def _learn(
         )
         if trainer.interrupted:
             raise KeyboardInterrupt
-        if keep.best_model_path:
-            task.load_state_dict(read_training_state(keep.best_model_path)["state_dict"])
+        if best.best_model_path:
+            task.load_state_dict(read_training_state(best.best_model_path)["state_dict"])
     predictor.cpu()
 
 
+def _keeper(folder: Path, name: str, *, monitor: str | None) -> callbacks.ModelCheckpoint:
+    """Return what keeps one state of the training: the best by a metric, or the last."""
+    keeper = callbacks.ModelCheckpoint(
+        dirpath=folder,
+        filename=name,
+        monitor=monitor,
+        save_top_k=1,
+        enable_version_counter=False,
+    )
+    keeper.FILE_EXTENSION = ".safetensors"
+    return keeper
+
+
 def _trainer(
-    train: TrainConfig, folder: Path, keep: callbacks.ModelCheckpoint, *, has_validation: bool
+    train: TrainConfig, folder: Path, best: callbacks.ModelCheckpoint, *, has_validation: bool
 ) -> lightning.Trainer:
     """Return the trainer that a config asks for."""
     _keep_freed_memory()
@@ -298,7 +304,7 @@ def _trainer(
         max_epochs=train.max_epochs,
         max_time=None if train.max_minutes is None else timedelta(minutes=train.max_minutes),
         gradient_clip_val=train.gradient_clip,
-        callbacks=[keep, *([stop] if has_validation else []), *bar],
+        callbacks=[best, _keeper(folder, "last", monitor=None), *([stop] if has_validation else []), *bar],
         plugins=[_TensorFiles()],
         logger=logs,
         enable_progress_bar=train.progress,
