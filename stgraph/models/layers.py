@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -15,12 +16,19 @@ class _SparseProduct(torch.autograd.Function):
     def forward(ctx: Any, dense: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
         """Return ``matrix @ dense``."""
         ctx.transpose = transpose
-        return matrix @ dense
+        return _product(matrix, dense)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient of the dense factor; the graph itself is not learned."""
-        return ctx.transpose @ gradient.contiguous(), None, None
+        return _product(ctx.transpose, gradient.contiguous()), None, None
+
+
+def _product(matrix: Tensor, dense: Tensor) -> Tensor:
+    """Return ``matrix @ dense`` in the precision of `dense`, computed in that of the matrix."""
+    # no sparse product in bf16 on the CPU, whatever mixed precision asks for
+    with torch.autocast(dense.device.type, enabled=False):
+        return (matrix @ dense.to(matrix.dtype)).to(dense.dtype)
 
 
 class GraphOperator:
@@ -152,12 +160,19 @@ def _mean_of_neighbours(source: Tensor, target: Tensor, weight: Tensor, n_nodes:
     total = torch.zeros(n_nodes, dtype=weight.dtype, device=weight.device)
     total.index_add_(0, target, weight)
     normal = weight / total[target].clamp_min(torch.finfo(weight.dtype).tiny)
-    pairs = torch.stack([target, source])
-    return torch.sparse_coo_tensor(pairs, normal, (n_nodes, n_nodes)).coalesce().to_sparse_csr()
+    return _csr(torch.stack([target, source]), normal, n_nodes)
 
 
 def _transposed(matrix: Tensor) -> Tensor:
-    """Return the transpose of a CSR matrix, as CSR."""
+    """Return the transpose of a square CSR matrix, as CSR."""
     coo = matrix.to_sparse_coo()
-    flipped = torch.sparse_coo_tensor(coo.indices().flip(0), coo.values(), matrix.shape[::-1])
-    return flipped.coalesce().to_sparse_csr()
+    return _csr(coo.indices().flip(0), coo.values(), len(matrix))
+
+
+def _csr(pairs: Tensor, weight: Tensor, n_nodes: int) -> Tensor:
+    """Return a square CSR matrix from (2, E) rows and columns; weights of the same pair add up."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        shape = (n_nodes, n_nodes)
+        matrix = torch.sparse_coo_tensor(pairs, weight, shape, check_invariants=False)
+        return matrix.coalesce().to_sparse_csr()
