@@ -54,13 +54,14 @@ class GCNLSTM(nn.Module):
         self.use_future = config.use_future and sizes.n_future > 0
         future_size = sizes.horizon * sizes.n_future if self.use_future else 0
         self.fuse = nn.Linear(hidden + config.node_embedding_size + future_size, hidden)
-        self.mixes = nn.ModuleList(
+        mixes = [
             DiffusionMix(sizes.n_nodes, n_hops=config.n_hops, adaptive_rank=config.adaptive_rank)
             for _ in range(config.n_graph_layers)
-        )
+        ]
+        self.mixes = nn.ModuleList(mixes)
         self.updates = nn.ModuleList(
             ResidualMLP(hidden, in_size=hidden * mix.n_supports, dropout=config.dropout)
-            for mix in self.mixes
+            for mix in mixes
         )
         self.refine = ResidualMLP(hidden, dropout=config.dropout)
         self.head = DirectHead(hidden, horizon=sizes.horizon, n_outputs=sizes.n_outputs)

@@ -64,7 +64,9 @@ class GraphOperator:
         """
         n_batch, n_nodes, size = state.shape
         columns = state.transpose(0, 1).reshape(n_nodes, n_batch * size)
-        mixed: Tensor = _SparseProduct.apply(columns, self._matrix, self._transpose)
+        mixed: Tensor = _SparseProduct.apply(  # type: ignore[no-untyped-call]
+            columns, self._matrix, self._transpose
+        )
         return mixed.reshape(n_nodes, n_batch, size).transpose(0, 1)
 
 
@@ -151,7 +153,7 @@ class DirectHead(nn.Module):
     def forward(self, state: Tensor) -> Tensor:
         """Return one value per horizon, node and output."""
         n_batch, n_nodes, _ = state.shape
-        out = self.linear(state).view(n_batch, n_nodes, self.horizon, -1)
+        out: Tensor = self.linear(state).view(n_batch, n_nodes, self.horizon, -1)
         return out.transpose(1, 2)  # (B, H, N, C)
 
 
@@ -165,7 +167,7 @@ def _mean_of_neighbours(source: Tensor, target: Tensor, weight: Tensor, n_nodes:
 
 def _transposed(matrix: Tensor) -> Tensor:
     """Return the transpose of a square CSR matrix, as CSR."""
-    coo = matrix.to_sparse_coo()
+    coo = matrix.to_sparse_coo()  # type: ignore[no-untyped-call]
     return _csr(coo.indices().flip(0), coo.values(), len(matrix))
 
 
@@ -174,5 +176,6 @@ def _csr(pairs: Tensor, weight: Tensor, n_nodes: int) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         shape = (n_nodes, n_nodes)
-        matrix = torch.sparse_coo_tensor(pairs, weight, shape, check_invariants=False)
-        return matrix.coalesce().to_sparse_csr()
+        coo: Tensor = torch.sparse_coo_tensor(pairs, weight, shape, check_invariants=False)
+        csr: Tensor = coo.coalesce().to_sparse_csr()
+    return csr
