@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import math
 import tempfile
 import time
@@ -104,17 +105,17 @@ def fit(
         holidays=holidays,
     )
     learning = Windows(source, split.train)
-    tuning = Windows(Source(graph, inputs), split.validation)
+    tuning = Windows(Source(graph, inputs), _tuning_starts(graph, split))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         predictor = build_predictor(model, options or {}, inputs, n_nodes=graph.n_nodes)
         if not predictor.is_point:
             state = None if folder is None else Path(folder) / "training"
             _learn(predictor, learning, tuning, train, state, resume=resume)
-        elif hasattr(predictor.model, "fit_closed_form"):
+        elif (fit_closed_form := getattr(predictor.model, "fit_closed_form", None)) is not None:
             batches = iter(learning.loader(batch_size=train.batch_size))
             with torch.no_grad():
-                predictor.model.fit_closed_form(batches, predictor.center, predictor.scale)
+                fit_closed_form(batches, predictor.center, predictor.scale)
     predictor.eval()
     fitted_until, tuned_until = instants(graph, split)
     return Forecaster(
@@ -128,6 +129,12 @@ def fit(
         tuned_until=tuned_until,
         notes={"seed": train.seed, "fit_seconds": round(time.perf_counter() - began, 2)},
     )
+
+
+def _tuning_starts(graph: STGraph, split: Split) -> range:
+    """Return the validation windows; none if nothing to validate on was observed."""
+    seen = graph.mask[split.targets("validation")][..., graph.feature_positions("target")]
+    return split.validation if seen.any() else range(0)
 
 
 class _Task(lightning.LightningModule):
@@ -255,8 +262,11 @@ def _learn(
         _check_resume(folder, predictor, resume=resume)
         stack.enter_context(_quiet_lightning())
         task = _Task(predictor, train, learning)
-        best = _keeper(folder, "best", monitor="val_mae" if len(tuning) else None)
-        trainer = _trainer(train, folder, best, has_validation=len(tuning) > 0)
+        # the last state is kept last, so that it knows about the best one
+        keepers = [_keeper(folder, "last", monitor=None)]
+        if len(tuning):
+            keepers.insert(0, _keeper(folder, "best", monitor="val_mae"))
+        trainer = _trainer(train, folder, keepers)
         sampler = _EpochSampler(len(learning), train.seed)
         trainer.fit(
             task,
@@ -266,8 +276,9 @@ def _learn(
         )
         if trainer.interrupted:
             raise KeyboardInterrupt
-        if best.best_model_path:
-            task.load_state_dict(read_training_state(best.best_model_path)["state_dict"])
+        if keepers[0].best_model_path:  # without validation that of the last epoch
+            best = read_training_state(keepers[0].best_model_path)
+            task.load_state_dict(best["state_dict"])
     predictor.cpu()
 
 
@@ -285,11 +296,12 @@ def _keeper(folder: Path, name: str, *, monitor: str | None) -> callbacks.ModelC
 
 
 def _trainer(
-    train: TrainConfig, folder: Path, best: callbacks.ModelCheckpoint, *, has_validation: bool
+    train: TrainConfig, folder: Path, keepers: list[callbacks.ModelCheckpoint]
 ) -> lightning.Trainer:
     """Return the trainer that a config asks for."""
     _keep_freed_memory()
-    stop = callbacks.EarlyStopping("val_mae", patience=train.patience, check_finite=True)
+    monitored = [keeper.monitor for keeper in keepers if keeper.monitor is not None]
+    stop = [callbacks.EarlyStopping(name, patience=train.patience) for name in monitored]
     bar = [callbacks.RichProgressBar(leave=False)] if train.progress else []
     logs: list[loggers.Logger] = [loggers.CSVLogger(folder, name=None, version="logs")]
     if train.tensorboard:
@@ -304,7 +316,7 @@ def _trainer(
         max_epochs=train.max_epochs,
         max_time=None if train.max_minutes is None else timedelta(minutes=train.max_minutes),
         gradient_clip_val=train.gradient_clip,
-        callbacks=[best, _keeper(folder, "last", monitor=None), *([stop] if has_validation else []), *bar],
+        callbacks=[*keepers, *stop, *bar],
         plugins=[_TensorFiles()],
         logger=logs,
         enable_progress_bar=train.progress,
@@ -355,10 +367,18 @@ def _check_resume(folder: Path, predictor: Predictor, *, resume: bool) -> None:
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silence Lightning's advice on loader workers and batch sizes, which does not apply here."""
+    talkers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [talker.level for talker in talkers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", module="torch.utils._pytree")
-        yield
+        for talker in talkers:
+            talker.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for talker, level in zip(talkers, levels, strict=True):
+                talker.setLevel(level)
 
 
 def _keep_freed_memory() -> None:
