@@ -106,7 +106,7 @@ class Evaluation:
         DataFrame
             Columns ``model, horizon`` (steps; 0 = all), ``minutes, mae, rmse, mape_percent``,
             ``skill_percent`` (of MAE against the best baseline at that horizon; positive means
-            better), ``coverage_percent, width, crps, n``.
+            better, NaN where that baseline makes no error), ``coverage_percent, width, crps, n``.
         """
         horizon = next(iter(self.errors.values())).sums["n"].shape[0]
         odd = [step for step in steps or () if not 1 <= step <= horizon]
@@ -120,8 +120,7 @@ class Evaluation:
             rows.append(pd.concat([per_horizon, overall]).assign(model=name))
         table = pd.concat(rows, ignore_index=True)
         best = table[table["model"] != self.model].groupby("horizon")["mae"].min()
-        reference = table["horizon"].map(best) if len(best) else np.nan
-        table["skill_percent"] = 100 * (1 - table["mae"] / reference)
+        table["skill_percent"] = _skill(table["mae"], table["horizon"].map(best))
         table["minutes"] = table["horizon"] * (self.step / pd.Timedelta(minutes=1))
         if steps is not None:
             table = table[table["horizon"].isin([0, *steps])]
@@ -140,19 +139,25 @@ class Evaluation:
         table.index = self.node_ids
         if self.baselines:
             others = [self.errors[name].metrics(axis=0)["mae"] for name in self.baselines]
-            best = np.min(np.stack(others), axis=0)
-            table["skill_percent"] = 100 * (1 - table["mae"].to_numpy() / best)
+            best = pd.Series(np.min(np.stack(others), axis=0), index=table.index)
+            table["skill_percent"] = _skill(table["mae"], best)
         return table
 
     def verdict(self) -> str:
         """Return in one sentence whether the model is worth having, and where it is not."""
-        table = self.table()
         if not self.baselines:
             return f"{self.model}: no baseline was asked for, so nothing is known about its skill."
-        per_horizon = table[table["horizon"] > 0]
-        ranked = per_horizon.loc[per_horizon.groupby("horizon")["mae"].idxmin()]
+        table = self.table()
+        seen = table[table["n"] > 0]
+        if seen.empty:
+            return f"Nothing was observed in the test, so nothing is known about {self.model}."
+        overall = seen[(seen["model"] == self.model) & (seen["horizon"] == 0)].iloc[0]
+        ours = seen["model"] == self.model
+        # at equal errors the simple one wins, so the model comes last
+        ranked = pd.concat([seen[~ours], seen[ours]], ignore_index=True)
+        ranked = ranked[ranked["horizon"] > 0]
+        ranked = ranked.loc[ranked.groupby("horizon")["mae"].idxmin()]
         lost = ranked[ranked["model"] != self.model]
-        overall = table[(table["model"] == self.model) & (table["horizon"] == 0)].iloc[0]
         n = len(ranked)
         if lost.empty:
             return (
@@ -167,3 +172,8 @@ class Evaluation:
             f"A baseline wins at {len(lost)} of {n} horizons ({wins}; steps {which}"
             f"{', ...' if len(lost) > 12 else ''}): use it there, or give {self.model} more data."
         )
+
+
+def _skill(mae: pd.Series[float], reference: pd.Series[float]) -> pd.Series[float]:
+    """Return by how many per cent an error is smaller than another, NaN where that is 0."""
+    return 100 * (1 - mae / reference.where(reference > 0))
