@@ -10,7 +10,7 @@ import pandas as pd
 
 from stgraph.errors import InputError
 from stgraph.graph import BoolArray, Feature, FloatArray, IntArray, STGraph
-from stgraph.preprocessing.calendar import build_calendar
+from stgraph.preprocessing.calendar import build_calendar, local_day
 from stgraph.preprocessing.profiles import Profile, fit_profile, leave_day_out
 from stgraph.preprocessing.scalers import Scaler, fit_scaler
 
@@ -285,7 +285,8 @@ def fit_inputs(
         calendar=_known_calendar(seen.time, graph.zone, holidays),
     )
     left_out: FloatArray | None = None
-    if use_profile and step < _DAY and seen.n_steps * step >= 2 * _DAY:
+    long_enough = seen.n_steps * step >= 2 * _DAY > 2 * step
+    if use_profile and long_enough and _has_two_days(seen, mask):
         profile = fit_profile(values, mask, seen.time, graph.zone)
         left_out = leave_day_out(
             values, mask, seen.time, graph.zone, season=profile.season, smooth=profile.smooth
@@ -315,15 +316,20 @@ def _check_targets(graph: STGraph, mask: BoolArray, targets: list[int]) -> None:
             )
 
 
+def _has_two_days(seen: STGraph, mask: BoolArray) -> bool:
+    """Tell whether every target was observed on two local days, so that one can be left out."""
+    day = local_day(seen.time, seen.zone)
+    columns = [mask[..., c].any(axis=1) for c in range(mask.shape[2])]
+    return all(len(np.unique(day[column])) >= 2 for column in columns)
+
+
 def _lower_bounds(values: FloatArray, mask: BoolArray) -> FloatArray:
     """Return 0 for targets that are never negative, else minus infinity."""
     lowest = np.where(mask, values, np.inf).min(axis=(0, 1))
     return np.where(lowest >= 0, 0.0, -np.inf).astype(np.float32)
 
 
-def _known_calendar(
-    time: pd.DatetimeIndex, zone: str, holidays: str | None
-) -> tuple[str, ...]:
+def _known_calendar(time: pd.DatetimeIndex, zone: str, holidays: str | None) -> tuple[str, ...]:
     """Return the calendar columns that the training steps can teach anything about.
 
     A weekday or holiday that was seen on a day or two says more about those days than about its
@@ -334,7 +340,7 @@ def _known_calendar(
     days = ((time - time[0]) // _DAY).to_numpy()
     known = []
     for column, name in enumerate(names):
-        if name.startswith("day_sin") or name.startswith("day_cos"):
+        if name.startswith(("day_sin", "day_cos")):
             enough = n_days >= 2
         elif name.startswith("week_"):
             enough = n_days >= _MIN_WEEKS * 7
@@ -358,17 +364,19 @@ def _best_share(graph: STGraph, inputs: Inputs, train_steps: int) -> float:
     cut = int(train_steps * 0.8)
     early = graph.select_steps(0, cut)
     targets = inputs.targets
+    truth, mask = graph.values[cut:train_steps, None], graph.mask[cut:train_steps, None]
+    truth, mask = truth[..., targets], mask[..., targets]
+    if not mask.any() or not early.mask[..., targets].any(axis=(0, 1)).all():
+        return 1.0
     profile = fit_profile(
         early.values[..., targets], early.mask[..., targets], early.time, graph.zone
     )
     source = Source(graph, _with(inputs, profile=profile, profile_share=0.0))
     steps = np.arange(cut, train_steps)[:, None]
     recent, level, _ = source.levels(steps, steps[:, 0])
-    truth, mask = graph.values[cut:train_steps, None], graph.mask[cut:train_steps, None]
-    truth, mask = truth[..., targets], mask[..., targets]
     shares = np.linspace(0, 1, 5)
     errors = [np.abs(s * level + (1 - s) * recent - truth)[mask].mean() for s in shares]
-    return float(shares[int(np.nanargmin(errors))]) if mask.any() else 1.0
+    return float(shares[int(np.argmin(errors))])
 
 
 def _fit_anchor(source: Source, train_steps: int) -> tuple[FloatArray, FloatArray]:
