@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,11 +24,12 @@ from stgraph.inputs import Inputs
 from stgraph.models.build import build_predictor
 from stgraph.preprocessing.profiles import Profile
 from stgraph.preprocessing.scalers import Scaler
-from stgraph.tensor_files import read_arrays
+from stgraph.tensor_files import read_arrays, read_header
 
 FORMAT = 1  # raised when older versions could not read what is written
 _MODEL_FILE = "model.json"
 _WEIGHTS_FILE = "weights.safetensors"
+_DIGEST_KEY = "model_json_sha256"  # in the header of the weights: ties the two files together
 
 
 def save_forecaster(forecaster: Forecaster, folder: str | Path) -> Path:
@@ -51,26 +53,22 @@ def save_forecaster(forecaster: Forecaster, folder: str | Path) -> Path:
         It could not be written; an older model in the folder is still there.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and _is_replaceable(folder)):
-        raise OutputError(f"{folder} exists and holds no model; choose another folder")
     document, arrays = _describe(forecaster)
     try:
+        if folder.exists() and not _is_replaceable(folder):
+            raise OutputError(f"{folder} exists and holds no model; choose another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
+            new = Path(aside) / "new"
+            new.mkdir()
+            save_file(arrays, new / _WEIGHTS_FILE, metadata={_DIGEST_KEY: _digest(document)})
+            text = json.dumps(document, indent=1, ensure_ascii=False)
+            (new / _MODEL_FILE).write_text(text, encoding="utf-8")
+            _put_in_place(new, folder, old=Path(aside) / "old")
+    except OutputError:
+        raise
+    except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {folder}: {error}") from error
-    try:
-        aside.chmod(0o755)
-        save_file(arrays, aside / _WEIGHTS_FILE)
-        text = json.dumps(document, indent=1, ensure_ascii=False)
-        (aside / _MODEL_FILE).write_text(text, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.replace(folder)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
@@ -96,7 +94,10 @@ def load_forecaster(folder: str | Path) -> Forecaster:
     document = _read_document(folder)
     arrays = read_arrays(folder / _WEIGHTS_FILE)
     try:
-        return _restore(document, arrays)
+        forecaster = _restore(document, arrays)
+        if read_header(folder / _WEIGHTS_FILE).get(_DIGEST_KEY) != _digest(document):
+            raise ValueError(f"{_MODEL_FILE} and {_WEIGHTS_FILE} do not belong together")
+        return forecaster
     except STGraphError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -107,8 +108,27 @@ def load_forecaster(folder: str | Path) -> Forecaster:
 
 
 def _is_replaceable(folder: Path) -> bool:
-    """Tell whether a folder is empty or holds a model and nothing else."""
+    """Tell whether a path is a folder that is empty or holds a model and nothing else."""
+    if not folder.is_dir():
+        return False
     return {entry.name for entry in folder.iterdir()} <= {_MODEL_FILE, _WEIGHTS_FILE}
+
+
+def _put_in_place(new: Path, folder: Path, *, old: Path) -> None:
+    """Move a new folder to its place; an older one there stays until that has worked."""
+    if folder.exists():
+        folder.replace(old)
+    try:
+        new.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
+
+
+def _digest(document: dict[str, Any]) -> str:
+    """Return what changes with any change of a JSON document."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -119,7 +139,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
         arrays[f"calibration.{name}"] = torch.tensor(getattr(forecaster.calibration, name))
     for name in ("lower", "decay", "spread"):
         arrays[f"inputs.{name}"] = torch.tensor(getattr(inputs, name))
-    document = {
+    document: dict[str, Any] = {
         "format": FORMAT,
         "stgraph_version": version("stgraph-gis"),
         "model": forecaster.model,
@@ -153,6 +173,7 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
     """Return the forecaster that `_describe` described."""
     parts = dict(document["inputs"])
     profile = parts.pop("profile")
+    numbers = {name: arrays[f"inputs.{name}"].numpy() for name in ("lower", "decay", "spread")}
     inputs = Inputs(
         features=tuple(Feature(*feature) for feature in parts.pop("features")),
         calendar=tuple(parts.pop("calendar")),
@@ -161,8 +182,7 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
         profile=None
         if profile is None
         else Profile.from_dict(profile, arrays["inputs.profile"].numpy()),
-        **{name: arrays[f"inputs.{name}"].numpy() for name in ("lower", "decay", "spread")},
-        **parts,
+        **{**parts, **numbers},
     )
     ids = (
         np.array(document["node_ids"])

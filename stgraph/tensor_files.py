@@ -29,6 +29,12 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     return arrays
 
 
+def read_header(path: Path) -> dict[str, str]:
+    """Return the notes in the header of a safetensors file that `read_arrays` can read."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
 def write_training_state(state: dict[str, Any], path: Path) -> None:
     """Write a nested state as one safetensors file: tensors, and JSON in its header.
 
@@ -45,8 +51,7 @@ def write_training_state(state: dict[str, Any], path: Path) -> None:
 def read_training_state(path: str | Path) -> dict[str, Any]:
     """Return the state of a training run that `write_training_state` wrote."""
     tensors = read_arrays(Path(path))
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(_STATE_KEY)
+    text = read_header(Path(path)).get(_STATE_KEY)
     if text is None:
         raise CheckpointError(f"{path} holds no training state; start without resume")
     state: dict[str, Any] = _from_json(json.loads(text), tensors)
