@@ -85,14 +85,22 @@ def print_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
 
 
 def print_table(frame: pd.DataFrame, *, title: str, bold: pd.Series[bool] | None = None) -> None:
-    """Print a table on stdout, numbers to the right, some rows in bold."""
+    """Print a table on stdout, numbers to the right, some rows in bold.
+
+    Rows that share the value of the first column stand together.
+    """
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in frame.columns:
         is_number = frame[name].dtype.kind in "iuf"
         table.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
-    for row in range(len(frame)):
+    last = None
+    for row, (first, *rest) in enumerate(frame.itertuples(index=False)):
+        if row and first != last:
+            table.add_section()
         style = "bold" if bold is not None and bold.iloc[row] else None
-        table.add_row(*(_format(value) for value in frame.iloc[row]), style=style)
+        cells = ["" if first == last else first, *rest]
+        table.add_row(*(_format(value) for value in cells), style=style)
+        last = first
     _stdout().print(table)
 
 
