@@ -155,14 +155,15 @@ class Forecaster:
         """Return what makes this forecast weaker than it could be."""
         report = Report()
         window = slice(origin - self.inputs.window + 1, origin + 1)
-        silent = ~graph.mask[window][..., self.inputs.targets].any(axis=(0, 2))
-        if silent.any():
-            ids = [str(node) for node in graph.node_ids[silent][:5]]
+        seen = graph.mask[window][..., self.inputs.targets].any(axis=(0, 2))
+        silent = np.flatnonzero(np.logical_not(seen))
+        if len(silent):
+            ids = [str(node) for node in graph.node_ids[silent[:5]]]
             report.warning(
                 f"the {self.inputs.window} steps up to {graph.time[origin]}",
-                f"{int(silent.sum())} nodes have no reading there: {ids}",
+                f"{len(silent)} nodes have no reading there: {ids}",
                 "their forecast rests on profile and neighbours only",
-                count=int(silent.sum()),
+                count=len(silent),
             )
         if self.inputs.season_steps > origin + 1:
             report.warning(
@@ -190,18 +191,33 @@ def _origin(graph: STGraph, at: pd.Timestamp | str | None) -> int:
             if graph.mask[step][:, targets].any():
                 return step
         raise InputError("nothing was observed at any step; there is nothing to forecast from")
-    try:
-        instant = pd.Timestamp(at)
-        instant = instant.tz_localize(graph.zone) if instant.tzinfo is None else instant
-    except ValueError as error:
-        raise InputError(f"`at` {at!r} is no instant ({error}); use ISO 8601") from error
+    instant = _instant(at, graph.zone)
     origin = int(graph.time.searchsorted(instant, side="right")) - 1
-    step = graph.step or pd.Timedelta(0)
-    if pd.isna(instant) or origin < 0 or instant >= graph.time[-1] + step:
+    length = pd.Timedelta(0) if graph.step is None else graph.step
+    if origin < 0 or instant >= graph.time[-1] + length:
         raise InputError(
             f"`at` {at!s} lies outside the data, which covers {graph.time[0]} .. {graph.time[-1]}"
         )
     return origin
+
+
+def _instant(at: pd.Timestamp | str, zone: str) -> pd.Timestamp:
+    """Return an instant with a zone, the local one where none is given."""
+    try:
+        instant = pd.Timestamp(at)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`at` {at!r} is no instant ({error}); use ISO 8601") from error
+    if pd.isna(instant):
+        raise InputError(f"`at` {at!r} is no instant; use ISO 8601")
+    if instant.tzinfo is not None:
+        return instant
+    local = instant.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    if not isinstance(local, pd.Timestamp):
+        raise InputError(
+            f"`at` {at!s} exists twice or never in {zone}, where clocks change; add its offset "
+            "from UTC"
+        )
+    return local
 
 
 def _hide_after(graph: STGraph, origin: int, inputs: Inputs) -> STGraph:
