@@ -65,7 +65,12 @@ class Windows(Dataset[Batch]):
 
     def loader(self, *, batch_size: int, sampler: Sampler[int] | None = None) -> DataLoader[Batch]:
         """Return a loader of whole batches, in time order without a sampler."""
-        return DataLoader(self, batch_size=batch_size, sampler=sampler, collate_fn=_as_it_is)
+        return DataLoader(
+            self,
+            batch_size=batch_size,
+            sampler=sampler,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # a batch already, never a list
+        )
 
 
 def graph_tensors(graph: STGraph) -> tuple[Tensor, Tensor]:
