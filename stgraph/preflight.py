@@ -77,7 +77,7 @@ def job_sizes(config: JobConfig, graph: STGraph, split: Split) -> dict[str, Any]
 
 
 def _training_memory(config: JobConfig, batch: int) -> dict[str, Any]:
-    """Return an estimate of what training needs beside the signal, for models that were measured."""
+    """Return about what training needs beside the signal, for models that were measured."""
     factor = _TRAINING_FACTORS.get(config.model.name)
     if factor is None:
         return {}

@@ -1,0 +1,177 @@
+"""A job step by step in Python: what is connected, cleaned, tried out and written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+from pyogrio import list_layers
+
+from stgraph import pipeline, preflight, registry, results
+from stgraph.config import JobConfig
+from stgraph.configfile import read_config
+from stgraph.errors import ConfigError, InputError
+from stgraph.evaluation import Evaluation
+from stgraph.graph import Feature, STGraph
+from stgraph.preprocessing.splits import split_windows
+
+N_STEPS = 200
+CONFIG = """\
+[data]
+connector = "made_up"
+[graph]
+k = 2
+[windows]
+window = 6
+horizon = 4
+[model]
+name = "profile_decay"
+[evaluate]
+baselines = ["persistence"]
+[[output]]
+sink = "geopackage"
+path = "forecast.gpkg"
+"""
+
+
+def read_made_up(*, spike: bool = False, silent: bool = False) -> STGraph:
+    """Return five stations with a daily course, hourly; a connector as others may register it."""
+    hour = np.arange(N_STEPS)[:, None]
+    noise = np.random.default_rng(1).normal(size=(N_STEPS, 5))
+    values = (50 + 20 * np.sin(hour / 24 * 2 * np.pi) + noise).astype(np.float32)[..., None]
+    if spike:
+        values[20, 2] = 5000
+    if silent:
+        values[:150] = np.nan
+    time = pd.date_range("2024-05-01", periods=N_STEPS, freq="h", tz="UTC")
+    xy = gpd.points_from_xy(1_750_000 + 100 * np.arange(5), np.full(5, 5_900_000))
+    nodes = gpd.GeoDataFrame(index=list("abcde"), geometry=xy, crs=2193)
+    return STGraph(nodes=nodes, time=time, values=values, features=(Feature("flow"),))
+
+
+class Entry:
+    """What an installed package offers as entry point."""
+
+    name = "made_up"
+
+    @staticmethod
+    def load() -> object:
+        return read_made_up
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install another package's connector."""
+    offered = {"connectors": [Entry]}
+    monkeypatch.setattr(registry, "_entries", lambda group: offered.get(group, []))
+
+
+def job(folder: Path, *changes: str, more: str = "") -> JobConfig:
+    (folder / "job.toml").write_text(CONFIG + more)
+    return read_config(folder / "job.toml", overrides=changes)
+
+
+def test_a_connector_of_another_package_works_like_ours(tmp_path: Path) -> None:
+    """Its options are checked against its own signature."""
+    graph = pipeline.load_graph(job(tmp_path, "data.spike=true"))
+    assert (graph.n_nodes, graph.n_edges, graph.n_steps) == (5, 10, N_STEPS)
+    with pytest.raises(ConfigError, match=r"\[data\] `spikes`: .*mean 'spike'"):
+        job(tmp_path, "data.spikes=true")
+
+
+def test_no_edges_only_when_asked_for(tmp_path: Path) -> None:
+    """A graph model without a graph is more often a mistake than a wish."""
+    config = job(tmp_path)
+    graph = pipeline.load_graph(config).replace(edge_index=None, edge_weight=None, edges=None)
+    with pytest.raises(ConfigError, match="'knn' makes no edge between the 5 node"):
+        preflight.check_job(config, graph)
+    config = config.model_copy(update={"graph": config.graph.model_copy(update={"method": "none"})})
+    assert pipeline.load_graph(config).n_edges == 0
+    preflight.check_job(config, graph)
+
+
+def test_outliers_become_gaps_before_anything_is_learned(tmp_path: Path) -> None:
+    """One impossible reading, one cell unobserved, and the report says so."""
+    more = "[prepare.outliers]\nlimits = { flow = [0, 100] }\n"
+    graph = pipeline.load_graph(job(tmp_path, "data.spike=true", more=more))
+    assert (~graph.mask).sum() == 1
+    assert not graph.mask[20, 2, 0]
+    assert len(graph.report.findings) > 0
+
+
+def test_gaps_are_filled_without_looking_ahead(tmp_path: Path) -> None:
+    """A forecast must not know what came after it, not even through a filled gap."""
+    more = (
+        "[prepare.outliers]\nlimits = { flow = [0, 100] }\n[prepare.gaps]\nmethods = ['linear']\n"
+    )
+    graph = pipeline.load_graph(job(tmp_path, "data.spike=true", more=more))
+    assert not graph.mask[20, 2, 0]
+    assert graph.values[20, 2, 0] == graph.values[19, 2, 0]
+
+
+def test_a_target_never_observed_in_training_is_refused(tmp_path: Path) -> None:
+    """Before minutes are spent on it."""
+    config = job(tmp_path, "data.silent=true")
+    with pytest.raises(InputError, match="feature 'flow' has no observation from 2024-05-01"):
+        preflight.check_job(config, pipeline.load_graph(config))
+
+
+def test_outputs_are_tried_out_before_training(tmp_path: Path) -> None:
+    """An output that cannot be written fails in seconds, and nothing is made."""
+    config = job(
+        tmp_path, "output.0.path=forecast.png", more="step = 3\n".replace("step = 3\n", "")
+    )
+    with pytest.raises(ConfigError, match=r"\[\[output\]\] 1, geopackage: 'forecast.png'"):
+        pipeline.run(config)
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "runs/job/forecast.gpkg").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"forecast\.gpkg is a folder"):
+        pipeline.run(job(tmp_path))
+
+
+def test_the_layer_shows_the_errors_per_node(tmp_path: Path) -> None:
+    """What the evaluation found is in the GeoPackage, beside the forecast."""
+    result = pipeline.run(job(tmp_path))
+    layers = {name for name, _ in list_layers(result.paths[0])}
+    assert {"forecast", "error_by_node"} <= layers
+    errors = gpd.read_file(result.paths[0], layer="error_by_node")
+    assert errors["mae"].to_numpy() == pytest.approx(result.evaluation.per_node()["mae"])
+    assert result.forecast.n_steps == 4
+
+
+def test_the_skill_table_orders_by_horizon_and_names_units(tmp_path: Path) -> None:
+    """Per horizon the model first, then the baselines; all horizons at the end."""
+    config = job(tmp_path, "evaluate.steps=[1, 4]")
+    evaluation = pipeline.run(config).evaluation
+    table = results.skill_table(config, evaluation)
+    assert list(table["horizon"]) == ["1 h", "1 h", "4 h", "4 h", "all", "all"]
+    assert list(table["model"])[:2] == ["profile_decay", "persistence"]
+    assert list(table.columns) == ["horizon", "model", "MAE", "RMSE", "MAPE %", "skill %"]
+    assert table.iloc[1]["skill %"] == 0  # the only baseline is the best one
+    rows = results.summarise(config, evaluation)
+    assert rows[0]["MAE"] == pytest.approx(evaluation.table()["mae"].iloc[0])
+
+
+def test_files_are_written_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk leaves the old file as it was, and no new one."""
+    path = tmp_path / "a/metrics.csv"
+    results.write_text(path, "old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match=r"metrics\.csv cannot be written \(full\)"):
+        results.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["metrics.csv"]
+
+
+def test_sizes_of_the_task(tmp_path: Path) -> None:
+    """What `check` shows, by hand: 200 - 6 - 4 + 1 = 191 windows, 38 of them for the test."""
+    config = job(tmp_path)
+    graph = pipeline.load_graph(config)
+    split = split_windows(N_STEPS, window=6, horizon=4)
+    sizes = preflight.job_sizes(config, graph, split)
+    assert (sizes["nodes"], sizes["edges"], sizes["test windows"]) == (5, 10, 38)
+    assert sizes["missing (%)"] == 0
+    assert isinstance(pipeline.run(config).evaluation, Evaluation)
