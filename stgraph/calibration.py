@@ -10,7 +10,7 @@ import numpy as np
 from stgraph.graph import BoolArray, FloatArray
 
 _MIN_OBSERVATIONS = 100  # per horizon; fewer leave the quantiles as they are
-_TINY = 1e-6
+_TINY = 1e-6  # of the largest width
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def fit_calibration(
             quantiles = np.concatenate([q[:, h, :, c].reshape(-1, 3) for q, _, _ in parts])[seen]
             truth = np.concatenate([y[:, h, :, c].ravel() for _, y, _ in parts])[seen]
             deviation = truth - quantiles[:, 1]
-            low = np.maximum(quantiles[:, 1] - quantiles[:, 0], _TINY)
-            high = np.maximum(quantiles[:, 2] - quantiles[:, 1], _TINY)
-            below[h, c] = _stretch(-deviation / low)
-            above[h, c] = _stretch(deviation / high)
+            low = quantiles[:, 1] - quantiles[:, 0]
+            high = quantiles[:, 2] - quantiles[:, 1]
+            below[h, c] = _stretch(-deviation, low)
+            above[h, c] = _stretch(deviation, high)
             if fit_mean:
                 basis = np.stack([-low, high], axis=1).astype(np.float64)
                 share = np.linalg.lstsq(basis, deviation.astype(np.float64), rcond=None)[0]
@@ -106,7 +106,15 @@ def fit_calibration(
     return Calibration(below, above, mean_below, mean_above)
 
 
-def _stretch(scores: FloatArray) -> float:
-    """Return the factor under which 90 % of new scores will lie, at least 0."""
+def _stretch(deviation: FloatArray, width: FloatArray) -> float:
+    """Return the factor on the width under which 90 % of new deviations will lie, at least 0.
+
+    Where the width is next to nothing, at forecasts cut off at the smallest possible value, no
+    factor helps, so those do not count.
+    """
+    wide = width > _TINY * width.max()
+    if np.count_nonzero(wide) < _MIN_OBSERVATIONS:
+        return 1.0
+    scores = deviation[wide] / width[wide]
     level = min(1.0, 0.9 * (1 + 1 / len(scores)))
     return max(0.0, float(np.quantile(scores, level, method="higher")))
