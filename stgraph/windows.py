@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from stgraph.errors import InputError
 from stgraph.graph import IntArray, STGraph
 from stgraph.inputs import Source
 
@@ -74,10 +75,22 @@ class Windows(Dataset[Batch]):
 
 
 def graph_tensors(graph: STGraph) -> tuple[Tensor, Tensor]:
-    """Return edge index and similarities of a graph; lengths pass through a Gaussian kernel."""
+    """Return edge index and similarities of a graph; lengths pass through a Gaussian kernel.
+
+    Raises
+    ------
+    InputError
+        A weight is negative, so that no mean over neighbours can be taken.
+    """
     weight = graph.edge_weight
+    if len(weight) and weight.min() < 0:
+        edge = int(weight.argmin())
+        raise InputError(
+            f"`edge_weight` is {weight[edge]} at edge {edge}; models need weights of 0 or more"
+        )
     if graph.weight_unit == "m" and len(weight):
-        scale = float(weight.std()) or float(weight.mean()) or 1.0
+        # edges of nearly equal length deviate so little that every weight would vanish
+        scale = float(max(weight.std(), weight.mean() / 2)) or 1.0
         weight = np.exp(-np.square(weight / scale))
     return torch.tensor(graph.edge_index), torch.tensor(weight, dtype=torch.float32)
 
