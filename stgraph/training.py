@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ from stgraph.errors import CheckpointError, TrainingError
 from stgraph.forecasting import Forecaster, instants
 from stgraph.graph import BoolArray, FloatArray, STGraph
 from stgraph.inputs import Inputs, Source, fit_inputs
-from stgraph.models.build import build_predictor
+from stgraph.models.build import build_predictor, read_options
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split, split_windows
 from stgraph.tensor_files import read_training_state, write_training_state
 from stgraph.windows import Batch, Windows
 
 _WARM_UP = 0.05  # share of the steps over which the learning rate rises
+_JOB_KEY = "stgraph_job"  # in the training state
 _FLOOR = 0.01  # share of the peak learning rate at the end
 
 
@@ -111,7 +113,8 @@ def fit(
         predictor = build_predictor(model, options or {}, inputs, n_nodes=graph.n_nodes)
         if not predictor.is_point:
             state = None if folder is None else Path(folder) / "training"
-            _learn(predictor, learning, tuning, train, state, resume=resume)
+            job = _describe_job(model, options or {}, train, graph, split, inputs)
+            _learn(predictor, learning, tuning, train, state, job, resume=resume)
         elif (fit_closed_form := getattr(predictor.model, "fit_closed_form", None)) is not None:
             batches = iter(learning.loader(batch_size=train.batch_size))
             with torch.no_grad():
@@ -140,16 +143,23 @@ def _tuning_starts(graph: STGraph, split: Split) -> range:
 class _Task(lightning.LightningModule):
     """What Lightning trains: a predictor, its loss, and a warm-up and cosine schedule."""
 
-    def __init__(self, predictor: Predictor, train: TrainConfig, windows: Windows) -> None:
+    def __init__(
+        self, predictor: Predictor, train: TrainConfig, windows: Windows, job: dict[str, str]
+    ) -> None:
         super().__init__()
         self.predictor = predictor
         self._train_config = train
+        self._job = job
         edges = windows.edges
         self.edge_index: Tensor
         self.edge_weight: Tensor
         # one graph for all batches: it stays on the device, and its operator is built once
         self.register_buffer("edge_index", edges[0], persistent=False)
         self.register_buffer("edge_weight", edges[1], persistent=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note whose state it is, so that no other job goes on from it."""
+        checkpoint[_JOB_KEY] = self._job
 
     def on_train_epoch_start(self) -> None:
         """Seed each epoch on its own, so that a resumed run repeats what an unbroken one does."""
@@ -252,6 +262,7 @@ def _learn(
     tuning: Windows,
     train: TrainConfig,
     state: Path | None,
+    job: dict[str, str],
     *,
     resume: bool,
 ) -> None:
@@ -259,9 +270,9 @@ def _learn(
     with contextlib.ExitStack() as stack:
         folder = state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         last = folder / "last.safetensors"
-        _check_resume(folder, predictor, resume=resume)
+        _check_resume(folder, job, resume=resume)
         stack.enter_context(_quiet_lightning())
-        task = _Task(predictor, train, learning)
+        task = _Task(predictor, train, learning, job)
         # the last state is kept last, so that it knows about the best one
         keepers = [_keeper(folder, "last", monitor=None)]
         if len(tuning):
@@ -344,8 +355,35 @@ def _calibrate(predictor: Predictor, tuning: Windows, inputs: Inputs) -> Calibra
     )
 
 
-def _check_resume(folder: Path, predictor: Predictor, *, resume: bool) -> None:
-    """Refuse to go on with the weights of another model; start afresh unless asked to go on."""
+def _describe_job(
+    model: str,
+    options: Mapping[str, Any],
+    train: TrainConfig,
+    graph: STGraph,
+    split: Split,
+    inputs: Inputs,
+) -> dict[str, str]:
+    """Return what must be the same for a training to go on, as short texts."""
+    learning = train.model_dump(
+        include={"batch_size", "learning_rate", "weight_decay", "gradient_clip", "seed"}
+    )
+    edges = graph.edge_index.tobytes() + graph.edge_weight.tobytes()
+    # numbers fitted on the readings stand for all of them
+    readings = inputs.scaler.center.tobytes() + inputs.scaler.scale.tobytes()
+    return {
+        "model": model,
+        "model options": repr(sorted(read_options(model, options))),
+        "train": repr(sorted(learning.items())),
+        "windows": repr(split),
+        "features": repr(graph.features),
+        "nodes": sha256(repr(graph.node_ids.tolist()).encode()).hexdigest(),
+        "edges": sha256(edges).hexdigest(),
+        "readings": sha256(readings + inputs.decay.tobytes()).hexdigest(),
+    }
+
+
+def _check_resume(folder: Path, job: dict[str, str], *, resume: bool) -> None:
+    """Refuse to go on with the state of another job; start afresh unless asked to go on."""
     last, best = folder / "last.safetensors", folder / "best.safetensors"
     if not resume:
         for old in (last, best):
@@ -353,13 +391,11 @@ def _check_resume(folder: Path, predictor: Predictor, *, resume: bool) -> None:
         return
     if not last.exists():
         return
-    saved = read_training_state(last)["state_dict"]
-    ours = {f"predictor.{name}": value.shape for name, value in predictor.state_dict().items()}
-    theirs = {name: value.shape for name, value in saved.items()}
-    if ours != theirs:
-        odd = sorted({n for n in ours | theirs if ours.get(n) != theirs.get(n)})[:3]
+    theirs = read_training_state(last).get(_JOB_KEY, {})
+    odd = [name for name, text in job.items() if theirs.get(name) != text]
+    if odd:
         raise CheckpointError(
-            f"{last} holds the state of another job (differs in {odd}); "
+            f"{last} holds the state of another job, which differs in {', '.join(odd)}; "
             "choose another folder or start without resume"
         )
 
