@@ -279,17 +279,19 @@ def _learn(
             keepers.insert(0, _keeper(folder, "best", monitor="val_mae"))
         trainer = _trainer(train, folder, keepers)
         sampler = _EpochSampler(len(learning), train.seed)
-        trainer.fit(
-            task,
-            learning.loader(batch_size=train.batch_size, sampler=sampler),
-            tuning.loader(batch_size=train.batch_size),
-            ckpt_path=str(last) if resume and last.exists() else None,
-        )
+        going_on = resume and last.exists()
+        if not (going_on and _is_stopped(last, train.patience)):
+            trainer.fit(
+                task,
+                learning.loader(batch_size=train.batch_size, sampler=sampler),
+                tuning.loader(batch_size=train.batch_size),
+                ckpt_path=str(last) if going_on else None,
+            )
         if trainer.interrupted:
             raise KeyboardInterrupt
-        if keepers[0].best_model_path:  # without validation that of the last epoch
-            best = read_training_state(keepers[0].best_model_path)
-            task.load_state_dict(best["state_dict"])
+        best = folder / f"{keepers[0].filename}.safetensors"  # the last one without validation
+        if best.exists():
+            task.load_state_dict(read_training_state(best)["state_dict"])
     predictor.cpu()
 
 
@@ -313,7 +315,10 @@ def _trainer(
     _keep_freed_memory()
     monitored = [keeper.monitor for keeper in keepers if keeper.monitor is not None]
     stop = [callbacks.EarlyStopping(name, patience=train.patience) for name in monitored]
-    bar = [callbacks.RichProgressBar(leave=False)] if train.progress else []
+    on_stderr = {"stderr": True}  # stdout is for results
+    bar = (
+        [callbacks.RichProgressBar(leave=False, console_kwargs=on_stderr)] if train.progress else []
+    )
     logs: list[loggers.Logger] = [loggers.CSVLogger(folder, name=None, version="logs")]
     if train.tensorboard:
         require("tensorboard", extra="tensorboard")
@@ -398,6 +403,12 @@ def _check_resume(folder: Path, job: dict[str, str], *, resume: bool) -> None:
             f"{last} holds the state of another job, which differs in {', '.join(odd)}; "
             "choose another folder or start without resume"
         )
+
+
+def _is_stopped(last: Path, patience: int) -> bool:
+    """Tell whether early stopping has ended the training whose last state this is."""
+    states = read_training_state(last)["callbacks"].items()
+    return any(state["wait_count"] >= patience for name, state in states if "EarlyStopping" in name)
 
 
 @contextlib.contextmanager
