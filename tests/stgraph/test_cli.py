@@ -202,3 +202,11 @@ def test_an_output_that_fails_late_leaves_the_model_and_no_half_file(
     assert main(["forecast", "job.toml"]) == 2
     assert (project / "runs/job/checkpoint/model.json").exists()
     assert not (project / "runs/job/forecast.gpkg").exists()
+
+
+def test_results_as_json_are_all_that_stdout_holds(project: Path) -> None:
+    """A bar or message in between would break every program that reads the answer."""
+    command = [sys.executable, "-m", "stgraph.cli", "run", "job.toml", "--json"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) == {"skill", "verdict", "outputs"}
+    assert "Epoch" in done.stderr
