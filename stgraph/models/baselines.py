@@ -164,19 +164,30 @@ class VAR(nn.Module):
 
     def fit_closed_form(self, batches: Iterator[Batch], center: Tensor, scale: Tensor) -> None:
         """Solve the primal or the dual ridge problem, whichever is smaller."""
-        rows, targets = [], []
+        n_inputs, n_outputs = self.weight.shape
+        gram = torch.zeros(n_inputs, n_inputs, dtype=torch.float64)
+        cross = torch.zeros(n_inputs, n_outputs, dtype=torch.float64)
+        rows: list[Tensor] = []
+        answers: list[Tensor] = []
+        n_windows = 0
         for batch in batches:
-            rows.append(self._inputs(batch.x))
+            n_windows += len(batch.x)
+            rows.append(self._inputs(batch.x).double())
             ahead = _deviation_ahead(batch, center, scale, self.sizes.n_outputs)
-            targets.append(ahead.flatten(1))
-        inputs, y = torch.cat(rows), torch.cat(targets)
-        penalty = self.penalty * len(inputs) / 100
-        if inputs.shape[0] < inputs.shape[1]:
-            gram = inputs @ inputs.T + penalty * torch.eye(len(inputs))
-            self.weight.copy_(inputs.T @ torch.linalg.solve(gram, y))
-        else:
-            gram = inputs.T @ inputs + penalty * torch.eye(inputs.shape[1])
-            self.weight.copy_(torch.linalg.solve(gram, inputs.T @ y))
+            answers.append(ahead.flatten(1).double())
+            if n_windows > n_inputs:  # primal: products are enough, rows need not be kept
+                x, y = torch.cat(rows), torch.cat(answers)
+                gram += x.T @ x
+                cross += x.T @ y
+                rows, answers = [], []
+        penalty = self.penalty * n_windows / 100
+        if n_windows > n_inputs:
+            eye = torch.eye(n_inputs, dtype=torch.float64)
+            self.weight.copy_(torch.linalg.solve(gram + penalty * eye, cross))
+        elif n_windows:
+            x, y = torch.cat(rows), torch.cat(answers)
+            eye = torch.eye(n_windows, dtype=torch.float64)
+            self.weight.copy_(x.T @ torch.linalg.solve(x @ x.T + penalty * eye, y))
 
     def forward(self, x: Tensor, u: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:  # noqa: ARG002
         """Return (B, H, N, C)."""
