@@ -268,9 +268,9 @@ def test_long_silence_in_the_training_steps_is_no_obstacle(make_signal, hidden: 
 
 def test_what_cannot_be_fitted_is_said(make_signal) -> None:
     graph = make_signal(3, 100, n_targets=2)
+    no_target = tuple(Feature(f.name, f.unit, "observed") for f in graph.features)
     with pytest.raises(InputError, match="no feature has role 'target'"):
-        roles = tuple(Feature(f.name, f.unit, "observed") for f in graph.features)
-        fitted(graph.replace(features=roles), 80)
+        fitted(graph.replace(features=no_target), 80)
     silent = graph.mask.copy()
     silent[:80, :, 1] = False
     with pytest.raises(InputError, match="target 'flow' has no observation in the training steps"):
