@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import logging
 import math
+import signal
 import tempfile
 import time
 import warnings
@@ -281,14 +282,13 @@ def _learn(
         sampler = _EpochSampler(len(learning), train.seed)
         going_on = resume and last.exists()
         if not (going_on and _is_stopped(last, train.patience)):
-            trainer.fit(
-                task,
-                learning.loader(batch_size=train.batch_size, sampler=sampler),
-                tuning.loader(batch_size=train.batch_size),
-                ckpt_path=str(last) if going_on else None,
-            )
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+            with _real_interrupts(trainer):
+                trainer.fit(
+                    task,
+                    learning.loader(batch_size=train.batch_size, sampler=sampler),
+                    tuning.loader(batch_size=train.batch_size),
+                    ckpt_path=str(last) if going_on else None,
+                )
         best = folder / f"{keepers[0].filename}.safetensors"  # the last one without validation
         if best.exists():
             task.load_state_dict(read_training_state(best)["state_dict"])
@@ -409,6 +409,19 @@ def _is_stopped(last: Path, patience: int) -> bool:
     """Tell whether early stopping has ended the training whose last state this is."""
     states = read_training_state(last)["callbacks"].items()
     return any(state["wait_count"] >= patience for name, state in states if "EarlyStopping" in name)
+
+
+@contextlib.contextmanager
+def _real_interrupts(trainer: lightning.Trainer) -> Iterator[None]:
+    """Turn what Lightning makes of Ctrl-C, an exit that ignores the next one, back into itself."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ class Windows(Dataset[Batch]):
             self,
             batch_size=batch_size,
             sampler=sampler,
+            generator=torch.Generator(),  # or it would draw from the global one
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # a batch already, never a list
         )
 
