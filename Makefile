@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # threads that wait must not spin: on a shared machine that costs most of the time
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint bench docs clean format constraints
+.PHONY: demo test lint bench docs images clean format constraints
 
 # one stamp file per set of packages: a second call reuses what is there
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -37,7 +37,16 @@ bench: $(VENV)/.dev
 	@for file in tests/benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 docs: $(VENV)/.dev
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# the pictures of the README and the docs, from the demo; the one of QGIS where QGIS is
+images: demo
+	cp demo/map.png demo/forecast.gif docs/images/
+	@if command -v qgis >/dev/null && command -v xvfb-run >/dev/null; then \
+		STGRAPH_GPKG=demo/forecast.gpkg STGRAPH_PNG=docs/images/qgis.png \
+		xvfb-run -a -s "-screen 0 1440x900x24" qgis --nologo --noversioncheck \
+		--profiles-path demo/.qgis --code docs/images/qgis_window.py; \
+	else echo "docs/images/qgis.png is left as it is: it needs qgis and xvfb-run"; fi
 
 constraints: $(VENV)/.dev
 	$(BIN)/python .ci/constraints.py
