@@ -42,6 +42,7 @@ def check_job(config: JobConfig, graph: STGraph) -> Split:
     _check_targets(graph, split)
     if config.forecast.at is not None:
         _check_instant(pd.Timestamp(config.forecast.at), config.windows.window, graph)
+    _check_device(config.train.device)
     _check_folder(config.run.folder)
     _rehearse_outputs(config, graph)
     return split
@@ -118,6 +119,18 @@ def _check_instant(at: pd.Timestamp, window: int, graph: STGraph) -> None:
             f"[forecast] `at`: {at} has no window of readings before it; "
             f"give an instant from {first} to {graph.time[-1]}"
         )
+
+
+def _check_device(device: str) -> None:
+    """Refuse a GPU that is not there."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                '[train] `device`: "cuda" is not available on this machine; use "auto" or "cpu", '
+                "or install a torch with CUDA"
+            )
 
 
 def _check_folder(folder: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from stgraph.cli import main
 
@@ -179,6 +180,8 @@ CONFIGS = [
     Case("half a step", edit("horizon = 3", "horizon = 1.5"), r"`horizon`: cannot be 1\.5; give a valid integer"),
     Case("not a number", add("[train]\nlearning_rate = nan\n"), r"`learning_rate`: cannot be nan; give a finite number"),
     Case("unknown device", add('[train]\ndevice = "gpu"\n'), r"`device`: cannot be 'gpu'; give 'auto', 'cpu' or 'cuda'"),
+    Case("no GPU", add('[train]\ndevice = "cuda"\n'), r"\[train\] `device`: \"cuda\" is not available on this machine; use"),
+    Case("unknown country", add('[prepare]\nholidays = "XX"\n'), r"no holidays are known for 'XX'.*; use a country code"),
     Case("fractions", edit("horizon = 3", "horizon = 3\nfractions = [0.9, 0.1, 0.2]"), r"`fractions`: .*add up to 1"),
     Case("two fractions", edit("horizon = 3", "horizon = 3\nfractions = [0.8, 0.2]"), r"`fractions`: cannot be \[0.8, 0.2\]; give one more value"),
     Case("unknown connector", edit('"stations"', '"station"'), r"\[data\] `connector`: cannot be 'station' \(did you mean 'stations'\?\)"),
@@ -385,6 +388,7 @@ def test_bad_config_or_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A broken config or file is refused before anything is trained."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     check_case(case, build_project(tmp_path / "project"), capsys, monkeypatch)
 
 
