@@ -101,7 +101,8 @@ def fit_calibration(
             above[h, c] = _stretch(deviation, high)
             if fit_mean:
                 basis = np.stack([-low, high], axis=1).astype(np.float64)
-                share = np.linalg.lstsq(basis, deviation.astype(np.float64), rcond=None)[0]
+                # both distances may be nearly the same: rounding must not tell them apart
+                share = np.linalg.lstsq(basis, deviation.astype(np.float64), rcond=1e-3)[0]
                 mean_below[h, c], mean_above[h, c] = np.clip(share, -1, 1)
     return Calibration(below, above, mean_below, mean_above)
 
