@@ -343,7 +343,6 @@ def test_relative_links_resolve(page: Path) -> None:
 
 def test_pages_build_strictly_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
     """`make docs` works without network, and so do the pages that it makes."""
-    pytest.importorskip("mkdocs")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
         cwd=ROOT,
