@@ -7,6 +7,7 @@ import json
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stgraph.calibration import Calibration
-from stgraph.errors import CheckpointError, OutputError, STGraphError
+from stgraph.errors import CheckpointError, MissingExtraError, OutputError, UnknownNameError
 from stgraph.forecasting import Forecaster
 from stgraph.graph import Feature
 from stgraph.inputs import Inputs
@@ -62,7 +63,7 @@ def save_forecaster(forecaster: Forecaster, folder: str | Path) -> Path:
             new = Path(aside) / "new"
             new.mkdir()
             save_file(arrays, new / _WEIGHTS_FILE, metadata={_DIGEST_KEY: _digest(document)})
-            text = json.dumps(document, indent=1, ensure_ascii=False)
+            text = json.dumps(document, indent=1, ensure_ascii=False, default=_plain)
             (new / _MODEL_FILE).write_text(text, encoding="utf-8")
             _put_in_place(new, folder, old=Path(aside) / "old")
     except OutputError:
@@ -98,12 +99,13 @@ def load_forecaster(folder: str | Path) -> Forecaster:
         if read_header(folder / _WEIGHTS_FILE).get(_DIGEST_KEY) != _digest(document):
             raise ValueError(f"{_MODEL_FILE} and {_WEIGHTS_FILE} do not belong together")
         return forecaster
-    except STGraphError:
+    except (UnknownNameError, MissingExtraError):
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        lines = [line.strip() for line in str(error).splitlines()][:2]  # a few names are enough
         raise CheckpointError(
-            f"{folder} is damaged or was edited ({type(error).__name__}: {error}); "
-            "fit the model again"
+            f"{folder} is damaged or was edited ({type(error).__name__}: "
+            f"{shorten(' '.join(lines), 200)}); fit the model again"
         ) from error
 
 
@@ -128,7 +130,13 @@ def _put_in_place(new: Path, folder: Path, *, old: Path) -> None:
 
 def _digest(document: dict[str, Any]) -> str:
     """Return what changes with any change of a JSON document."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(document, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy as one of Python, anything else that is no JSON as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]]:
