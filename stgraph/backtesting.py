@@ -66,11 +66,11 @@ def evaluate(
     names = [feature.name for feature in graph.features if feature.role == "target"]
     column = 0 if target is None else _position(target, names)
     errors = {forecaster.model: _score(forecaster, graph, starts, column)}
-    split = _same_split(forecaster, graph)
-    for name in baselines:
-        if name != forecaster.model:
-            rival = fit(graph, model=name, split=split, holidays=forecaster.inputs.holidays)
-            errors[name] = _score(rival, graph, starts, column)
+    rivals = [name for name in baselines if name != forecaster.model]
+    split = _same_split(forecaster, graph) if rivals else None
+    for name in rivals:
+        rival = fit(graph, model=name, split=split, holidays=forecaster.inputs.holidays)
+        errors[name] = _score(rival, graph, starts, column)
     first = starts[0] + forecaster.inputs.window
     last = starts[-1] + forecaster.inputs.window + forecaster.inputs.horizon - 1
     return Evaluation(
