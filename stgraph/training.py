@@ -33,6 +33,7 @@ from stgraph.inputs import Inputs, Source, fit_inputs
 from stgraph.models.build import build_predictor, read_options
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split, split_windows
+from stgraph.shrinkage import choose_trust
 from stgraph.tensor_files import read_training_state, write_training_state
 from stgraph.windows import Batch, Windows
 
@@ -116,6 +117,7 @@ def fit(
             state = None if folder is None else Path(folder) / "training"
             job = _describe_job(model, options or {}, train, graph, split, inputs)
             _learn(predictor, learning, tuning, train, state, job, resume=resume)
+            predictor.trust.copy_(choose_trust(predictor, tuning))
         elif (fit_closed_form := getattr(predictor.model, "fit_closed_form", None)) is not None:
             batches = iter(learning.loader(batch_size=train.batch_size))
             with torch.no_grad():

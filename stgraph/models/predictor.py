@@ -19,7 +19,8 @@ class Predictor(nn.Module):
 
     A learned model answers with three channels per target: what to add to the anchor (the expected
     level plus the decayed last deviation), and how far the outer quantiles lie from the median, so
-    that they never cross. A point model (`is_point`, the baselines) answers with one channel per
+    that they never cross. `trust` is the share of the correction that is kept; see
+    `stgraph.shrinkage`. A point model (`is_point`, the baselines) answers with one channel per
     target, and the outer quantiles lie where the residuals of the anchor had them; with
     ``uses_anchor = False`` its answer is the forecast itself.
 
@@ -42,17 +43,21 @@ class Predictor(nn.Module):
         self.scale: Tensor
         self.lower: Tensor
         self.spread: Tensor
+        self.trust: Tensor
         self.register_buffer("center", torch.tensor(center), persistent=False)
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
         self.register_buffer("lower", torch.tensor(inputs.lower), persistent=False)
         self.register_buffer("spread", torch.tensor(inputs.spread)[:, None], persistent=False)
+        self.register_buffer("trust", torch.ones(self.n_targets))
         self.decay = nn.Parameter(torch.tensor(inputs.decay), requires_grad=not self.is_point)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the quantiles of every target, in input units."""
         out = self.model(batch.x, batch.u, batch.edge_index, batch.edge_weight)
         c = self.n_targets
-        median = out[..., :c] + (self._anchor(batch) if self.uses_anchor else 0)
+        median = out[..., :c]
+        if self.uses_anchor:
+            median = self.anchor(batch) + self.trust * median
         if self.is_point:
             below = above = self.spread.expand_as(out)
         else:
@@ -73,7 +78,7 @@ class Predictor(nn.Module):
         total: Tensor = (pinball * seen).sum() / seen.sum().clamp_min(1)
         return total
 
-    def _anchor(self, batch: Batch) -> Tensor:
+    def anchor(self, batch: Batch) -> Tensor:
         """Return the expected level plus a share of the last deviation from it, scaled."""
         c = self.n_targets
         last, expected_last = batch.x[:, -1, :, :c], batch.x[:, -1, :, 2 * c : 3 * c]
