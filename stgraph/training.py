@@ -20,13 +20,14 @@ import lightning
 import torch
 from lightning.pytorch import callbacks, loggers
 from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from stgraph._optional import require
 from stgraph.calibration import Calibration, fit_calibration
 from stgraph.config import TrainConfig
-from stgraph.errors import CheckpointError, TrainingError
+from stgraph.errors import CheckpointError, OutputError, STGraphError, TrainingError
 from stgraph.forecasting import Forecaster, instants
 from stgraph.graph import BoolArray, FloatArray, STGraph
 from stgraph.inputs import Inputs, Source, fit_inputs
@@ -95,6 +96,8 @@ def fit(
         `resume` finds the state of another job.
     TrainingError
         The loss is not finite.
+    OutputError
+        The training state or logs cannot be written into `folder`.
     """
     train = train or TrainConfig()
     split = split or split_windows(
@@ -273,6 +276,7 @@ def _learn(
     with contextlib.ExitStack() as stack:
         folder = state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         last = folder / "last.safetensors"
+        stack.enter_context(_writing(folder))
         _check_resume(folder, job, resume=resume)
         stack.enter_context(_quiet_lightning())
         task = _Task(predictor, train, learning, job)
@@ -411,6 +415,19 @@ def _is_stopped(last: Path, patience: int) -> bool:
     """Tell whether early stopping has ended the training whose last state this is."""
     states = read_training_state(last)["callbacks"].items()
     return any(state["wait_count"] >= patience for name, state in states if "EarlyStopping" in name)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say where the training state and logs could not be written."""
+    try:
+        yield
+    except STGraphError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"cannot write {folder} ({error}); make room or choose another folder"
+        ) from error
 
 
 @contextlib.contextmanager
