@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import torch
 
 from stgraph import tensor_files
 from stgraph.config import TrainConfig
-from stgraph.errors import CheckpointError, InputError, TrainingError
+from stgraph.errors import CheckpointError, InputError, OutputError, TrainingError
 from stgraph.forecasting import Forecaster
 from stgraph.graph import Feature, STGraph
 from stgraph.inputs import Source
@@ -239,8 +240,11 @@ def validation_error(forecaster: Forecaster, graph: STGraph) -> float:
     split = split_windows(graph.n_steps, window=W, horizon=H)
     windows = Windows(Source(graph, forecaster.inputs), split.validation)
     batch = windows.__getitems__(range(len(windows)))
+    trust = forecaster.predictor.trust.clone()  # chosen after training
     with torch.inference_mode():
+        forecaster.predictor.trust.fill_(1)
         gap = (forecaster.predictor(batch)[..., 1] - batch.y).abs()
+        forecaster.predictor.trust.copy_(trust)
     return float(gap[batch.y_mask].mean())
 
 
@@ -296,7 +300,8 @@ def test_validation_chooses_but_never_teaches(make_signal) -> None:
     values[stop:] += 1000
     other = trained(graph.replace(values=values, mask=None), max_epochs=1)
     ours, theirs = weights_of(plain), weights_of(other)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    # but how much of the learned correction is kept is chosen by validation
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if name != "trust")
 
 
 @pytest.mark.parametrize("model", ["gcn_lstm", "ridge_node", "var", "profile_decay"])
@@ -347,6 +352,19 @@ def test_tensorboard_logs_on_request(make_signal, tmp_path) -> None:
 def test_a_loss_that_is_not_finite_is_an_error(make_signal, tmp_path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch \d+; lower `train.learning"):
         trained(make_signal(3), max_epochs=3, learning_rate=1e30, folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(make_signal, tmp_path) -> None:
+    (tmp_path / "file").write_text("...")
+    with pytest.raises(OutputError, match=r"cannot write .*file.*choose another folder"):
+        trained(make_signal(3), folder=tmp_path / "file")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*File too large"):
+            trained(make_signal(3), folder=tmp_path / "job")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 # ------------------------------------------------------------------------------ odd tasks
