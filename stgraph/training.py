@@ -39,6 +39,7 @@ from stgraph.tensor_files import read_training_state, write_training_state
 from stgraph.windows import Batch, Windows
 
 _WARM_UP = 0.05  # share of the steps over which the learning rate rises
+_CALIBRATION_VALUES = 20_000_000  # forecasts kept in memory at once
 _JOB_KEY = "stgraph_job"  # in the training state
 _FLOOR = 0.01  # share of the peak learning rate at the end
 
@@ -350,10 +351,13 @@ def _trainer(
 
 
 def _calibrate(predictor: Predictor, tuning: Windows, inputs: Inputs) -> Calibration:
-    """Fit the calibration to the validation windows."""
+    """Fit the calibration to the validation windows, to every k-th of them on large graphs."""
+    n_values = len(tuning) * tuning.source.graph.n_nodes * inputs.horizon * len(inputs.targets)
+    every = max(1, -(-n_values // _CALIBRATION_VALUES))
+    some = Windows(tuning.source, tuning.starts[::every])
 
     def forecasts() -> Iterator[tuple[FloatArray, FloatArray, BoolArray]]:
-        for batch in tuning.loader(batch_size=64):
+        for batch in some.loader(batch_size=64):
             with torch.inference_mode():
                 quantiles = predictor(batch).numpy()
             yield quantiles, batch.y.numpy(), batch.y_mask.numpy()
