@@ -224,7 +224,7 @@ class Source:
                 time = self.graph.time[0] + step * self.inputs.step
                 raise InputError(
                     f"feature {self.inputs.features[position].name!r} has role known_future but "
-                    f"no value at {time}; append rows with its future values"
+                    f"no value at {time}; fill it in, or append rows with its future values"
                 )
 
 
