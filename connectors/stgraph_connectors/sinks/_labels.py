@@ -59,6 +59,27 @@ def fit(text: Text, *, width: float, smallest: float = 7.0) -> None:
             text.set_text(letters[:keep].rstrip() + "…")
 
 
+def wrap(text: Text, *, width: float, most_lines: int) -> None:
+    """Break a text between words into lines of at most `width` pixels; shrink or cut the last."""
+    words, lines = text.get_text().split(), list[str]()
+    while words and len(lines) < most_lines - 1:
+        n_fitting = 0
+        for n in range(1, len(words) + 1):
+            text.set_text(" ".join(words[:n]))
+            if text.get_window_extent().width > width:
+                break
+            n_fitting = n
+        if n_fitting == 0:  # a word longer than a line
+            break
+        lines.append(" ".join(words[:n_fitting]))
+        words = words[n_fitting:]
+    if words:
+        text.set_text(" ".join(words))
+        fit(text, width=width)
+        lines.append(text.get_text())
+    text.set_text("\n".join(lines))
+
+
 def place_labels(
     axes: Axes,
     xy: npt.NDArray[np.float64],

@@ -14,7 +14,7 @@ from stgraph.errors import InputError
 from stgraph.graph import STGraph
 from stgraph_connectors._means import mean_of_known
 from stgraph_connectors.sinks._basemap import INK, SOFT, NodeArtist, draw_map, paint_nodes
-from stgraph_connectors.sinks._labels import fit, plain, text_options
+from stgraph_connectors.sinks._labels import fit, plain, text_options, wrap
 from stgraph_connectors.styles import (
     NO_DATA,
     Classes,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SIZE_INCHES = (12.0, 7.5)
 _MAP_WIDTH = 0.63  # of the picture; the rest is the panel
 _LEFT, _RIGHT = _MAP_WIDTH + 0.028, 0.978
+_FOOTER_LINES = 2  # more would reach the labels of the chart
 _RULE, _BAND, _LINE, _NOW = "#dfe3e6", "#d3deea", "#2f5373", "#c8442f"
 
 
@@ -93,10 +94,11 @@ def build_scene(
     canvas = FigureCanvasAgg(figure)
     ground = figure.add_axes((0.0, 0.0, _MAP_WIDTH, 1.0))
     artists = draw_map(ground, graph, size_mm=None if style is None else style.size_mm)
+    width = (_RIGHT - _LEFT) * _SIZE_INCHES[0] * dpi
 
     def write(y: float, text: str, size: float, colour: str, **more: Any) -> Text:
         line = figure.text(_LEFT, y, plain(text), size=size, color=colour, **text_options(), **more)
-        fit(line, width=(_RIGHT - _LEFT) * _SIZE_INCHES[0] * dpi)
+        fit(line, width=width)
         return line
 
     forecast = graph.provenance.get("kind") == "forecast"
@@ -110,8 +112,9 @@ def build_scene(
     chart = figure.add_axes((_LEFT + 0.032, 0.105, _RIGHT - _LEFT - 0.036, 0.225))
     means = mean_of_known(values, axis=1)
     marker, cursor = _draw_course(chart, graph, feature.name, means)
-    if graph.provenance.get("attribution"):
-        write(0.022, str(graph.provenance["attribution"]), 7.5, SOFT)
+    source = plain(graph.provenance.get("attribution") or "")
+    footer = figure.text(_LEFT, 0.016, source, size=7.5, color=SOFT, va="bottom", **text_options())
+    wrap(footer, width=width, most_lines=_FOOTER_LINES)
     return Scene(
         graph, classes, values, means, canvas, artists, when, ahead, readout, marker, cursor
     )

