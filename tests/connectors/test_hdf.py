@@ -55,16 +55,21 @@ def test_reads_the_original_layout(tmp_path: Path, key: str, ids: list | None) -
     np.testing.assert_array_equal(frame.to_numpy(), values)
 
 
-@pytest.mark.parametrize("zone", [None, "America/Los_Angeles"])
-def test_reads_what_pandas_writes(tmp_path: Path, zone: str | None) -> None:
-    """A frame with two dtypes, and a zone, as to_hdf writes it today."""
-    pytest.importorskip("tables")
+@pytest.mark.parametrize(
+    ("name", "zone"),
+    [("pandas_fixed.h5", None), ("pandas_fixed_zone.h5", "America/Los_Angeles")],
+)
+def test_reads_what_pandas_writes(name: str, zone: str | None) -> None:
+    """Files of to_hdf(key="df") in pandas 3.1 with PyTables 3.11: two dtypes, a gap, a zone."""
     frame = pd.DataFrame({"a": [1, 2, 3, 4], "b": [0.5, np.nan, 2.5, 3.5], "c": 1.0}, index=TIMES)
-    frame = frame.tz_localize(zone)
-    frame.to_hdf(tmp_path / "new.h5", key="df")
-    back = read_hdf(tmp_path / "new.h5", Report(), key=None)
+    back = read_hdf(Path(__file__).parent / "files" / name, Report(), key=None)
     pd.testing.assert_frame_equal(
-        back, frame, check_dtype=False, check_freq=False, check_column_type=False
+        back,
+        frame.tz_localize(zone),
+        check_dtype=False,
+        check_freq=False,
+        check_column_type=False,
+        check_index_type=False,
     )
 
 
