@@ -7,6 +7,7 @@ elsewhere on every machine. Nothing else in a config reads the environment.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import tomllib
@@ -278,11 +279,17 @@ def _validate(
         values["path"] = resolve_path(own["path"], f"{where} `path`", origin._replace(folder=None))
     try:
         # through JSON: strict about 8 and "8", lenient where TOML has no type of its own (tuples)
-        return model.model_validate_json(json.dumps(values, default=str), strict=True)
+        return model.model_validate_json(json.dumps(values, default=_as_text), strict=True)
     except ValidationError as error:
         for key, what, todo in explain(error, own):
             origin.report.error(f"{where} `{key}`", what, todo)
         return None
+
+
+def _as_text(value: object) -> str:
+    """Return what TOML has a type for and JSON has not; a date is the beginning of its day."""
+    is_day = isinstance(value, dt.date) and not isinstance(value, dt.datetime)
+    return f"{value}T00:00" if is_day else str(value)
 
 
 def _check_names(

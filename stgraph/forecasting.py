@@ -34,7 +34,7 @@ class Forecaster:
     node_ids: pd.Index
     fitted_until: pd.Timestamp  # last instant that training looked at
     tuned_until: pd.Timestamp  # last instant that validation looked at
-    notes: Mapping[str, Any] = field(default_factory=dict)  # seed, epochs, seconds, ...
+    notes: Mapping[str, Any] = field(default_factory=dict)  # seed, seconds, ...
 
     def forecast(self, graph: STGraph, *, at: pd.Timestamp | str | None = None) -> STGraph:
         """Forecast every node of a graph.
@@ -191,7 +191,7 @@ def _origin(graph: STGraph, at: pd.Timestamp | str | None) -> int:
             if graph.mask[step][:, targets].any():
                 return step
         raise InputError("nothing was observed at any step; there is nothing to forecast from")
-    instant = _instant(at, graph.zone)
+    instant = to_instant(at, graph.zone)
     origin = int(graph.time.searchsorted(instant, side="right")) - 1
     length = pd.Timedelta(0) if graph.step is None else graph.step
     if origin < 0 or instant >= graph.time[-1] + length:
@@ -201,8 +201,14 @@ def _origin(graph: STGraph, at: pd.Timestamp | str | None) -> int:
     return origin
 
 
-def _instant(at: pd.Timestamp | str, zone: str) -> pd.Timestamp:
-    """Return an instant with a zone, the local one where none is given."""
+def to_instant(at: pd.Timestamp | str, zone: str) -> pd.Timestamp:
+    """Return an instant with a zone, the local one where none is given.
+
+    Raises
+    ------
+    InputError
+        It is no instant, or the clocks of the zone repeat or skip it.
+    """
     try:
         instant = pd.Timestamp(at)
     except (TypeError, ValueError) as error:

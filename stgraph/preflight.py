@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import os
 import tempfile
@@ -41,7 +42,7 @@ def check_job(config: JobConfig, graph: STGraph) -> Split:
     _check_edges(config, graph)
     _check_targets(graph, split)
     if config.forecast.at is not None:
-        _check_instant(pd.Timestamp(config.forecast.at), config.windows.window, graph)
+        _check_instant(config.forecast.at, config.windows.window, graph)
     _check_device(config.train.device)
     _check_folder(config.run.folder)
     _rehearse_outputs(config, graph)
@@ -110,11 +111,13 @@ def _check_targets(graph: STGraph, split: Split) -> None:
             )
 
 
-def _check_instant(at: pd.Timestamp, window: int, graph: STGraph) -> None:
+def _check_instant(given: dt.datetime, window: int, graph: STGraph) -> None:
     """Refuse a forecast from an instant that the data does not cover."""
-    at = at.tz_localize(graph.zone) if at.tzinfo is None else at
+    from stgraph.forecasting import to_instant
+
+    at = to_instant(pd.Timestamp(given), graph.zone)
     first = graph.time[window - 1]
-    if not first <= at <= graph.time[-1]:
+    if not first <= at < graph.time[-1] + (graph.step or pd.Timedelta(0)):
         raise ConfigError(
             f"[forecast] `at`: {at} has no window of readings before it; "
             f"give an instant from {first} to {graph.time[-1]}"

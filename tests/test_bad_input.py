@@ -204,6 +204,7 @@ CONFIGS = [
     Case("style key", add('[style]\nrampp = "ember"\n'), r"\[style\] `rampp`: is an unknown key .*'ramp'"),
     Case("style ramp", add('[style]\nramp = "embers"\n'), r"\[style\]: no ramp is called 'embers' \(did you mean 'ember'"),
     Case("forecast time", add("[forecast]\nat = 2023-01-01T00:00:00\n"), r"\[forecast\] `at`: 2023-01-01 .*give an instant from"),
+    Case("forecast skipped", both(edit("Pacific/Auckland", "Europe/Berlin"), add("[forecast]\nat = 2024-03-31T02:30:00\n")), r"`at` 2024-03-31 02:30:00 exists twice or never in Europe/Berlin"),
     Case("forecast word", add('[forecast]\nat = "tomorrow"\n'), r"`at`: cannot be 'tomorrow'; give a valid datetime"),
     Case("two problems", both(edit("k = 2", 'k = "2"'), edit("window = 4", "window = 0")), r"2 problem\(s\)\n- .*\n- "),
     Case("set without value", nothing, r"--set train: is not `table\.key=value`", "check job.toml --set train"),

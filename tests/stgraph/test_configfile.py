@@ -93,6 +93,8 @@ def test_dates_may_be_toml_or_text(tmp_path: Path) -> None:
     when = dt.datetime(2024, 5, 1, 8)  # noqa: DTZ001  # local, as a config gives it
     for value in ("2024-05-01T08:00:00", '"2024-05-01T08:00"'):
         assert read(tmp_path, MINIMAL + f"[forecast]\nat = {value}\n").forecast.at == when
+    day = read(tmp_path, MINIMAL + "[forecast]\nat = 2024-05-01\n").forecast.at
+    assert day == when.replace(hour=0)  # the beginning of the day
 
 
 def test_a_file_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:
