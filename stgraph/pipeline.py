@@ -54,7 +54,7 @@ def run(config: JobConfig, *, resume: bool = False) -> JobResult:
     Parameters
     ----------
     config
-        As `stgraph.config.read_config` returns it.
+        As `stgraph.configfile.read_config` returns it.
     resume
         Go on with a training that was killed.
 
@@ -118,6 +118,7 @@ def fit_job(config: JobConfig, graph: STGraph, *, resume: bool = False) -> Forec
         model=config.model.name,
         options=config.model.options,
         holidays=config.prepare.holidays,
+        use_filled=config.prepare.gaps is not None,
         train=config.train,
         folder=folder,
         resume=resume,
