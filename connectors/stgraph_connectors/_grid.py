@@ -113,12 +113,26 @@ def _merge_duplicates(
     if (np.diff(keys) < 0).any():
         order = np.argsort(keys, kind="stable")  # stable: the order of the file decides the rest
         readings, keys = readings.take(order), keys[order]
+        _note_unsorted(readings, report)
     starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
     if len(starts) == len(keys):
         return readings, instants
     _note_duplicates(readings, keys, starts, how, report)
     values = _reduce(readings.values, starts, "first" if how == "error" else how)
     return replace(readings.take(starts), values=values), instants
+
+
+def _note_unsorted(readings: Readings, report: Report) -> None:
+    """Say how many rows stand below a later one of their station; all are sorted by now."""
+    places = readings.rows
+    if not readings.is_wide:
+        places = places + readings.stations * sum(readings.lengths)  # apart by station
+    highest = np.minimum.accumulate(places[::-1])[::-1]  # of the rows that are not earlier
+    late = np.flatnonzero(places[:-1] > highest[1:])
+    if late.size:
+        first = int(late[np.argmin(readings.rows[late])])
+        what = f"{late.size} rows stand below a later one"
+        report.info(readings.at(first), what, "they were sorted by time", count=late.size)
 
 
 def _note_duplicates(
