@@ -18,8 +18,8 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import Feature, Role, STGraph
 from stgraph.report import Report
 from stgraph_connectors._adjacency import Links, read_links
+from stgraph_connectors._coverage import note_missing
 from stgraph_connectors._grid import Aggregate, Duplicates, Grid, GridOptions, to_grid
-from stgraph_connectors._ids import shorten
 from stgraph_connectors._places import MissingCoordinates, PlaceOptions, read_places
 from stgraph_connectors._readings import read_readings
 from stgraph_connectors._signal import Layout, ReadingOptions, Readings
@@ -177,7 +177,9 @@ def read_stations(
     if adjacency is not None:
         links = read_links(adjacency, places.ids, adjacency_ids, report)
     report.raise_errors(DataError, title=_TITLE)
-    _note_silent(places.nodes, grid, report)
+    if grid is not None:
+        names = tuple(feature.name for feature in features)
+        note_missing(grid, places.nodes.index, names, zone=zone, report=report)
     provenance = {
         "connector": "stations",
         "source": {"stations": _name(stations), "readings": [_name(item) for item in sources]},
@@ -355,18 +357,6 @@ def _features(
         Feature(name, (units or {}).get(name, default), (roles or {}).get(name, "target"))
         for name in names
     )
-
-
-def _note_silent(nodes: gpd.GeoDataFrame, grid: Grid | None, report: Report) -> None:
-    """Warn of stations without a single reading."""
-    if grid is None:
-        return
-    silent = np.asarray(np.isnan(grid.values).all(axis=(0, 2)), dtype=bool)
-    if silent.any():
-        count = int(silent.sum())
-        what = f"{count} of {len(nodes)} stations have no reading: "
-        what += shorten(list(nodes.index[silent]), 5)
-        report.warning("`stations`", what, "they were kept, all of it missing", count=count)
 
 
 def _build(

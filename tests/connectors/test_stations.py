@@ -281,6 +281,33 @@ def test_unsorted_rows_with_gaps() -> None:
     assert not graph.mask[2].any()
 
 
+def test_the_longest_gap_is_named() -> None:
+    """Which station, from when to when, in how many steps; a silent station is no gap."""
+    values = np.ones((6, 3))
+    values[1, 0] = values[3:5, 1] = np.nan
+    values[:, 2] = np.nan
+    times = pd.date_range("2024-07-01 12:00", periods=6, freq="h")
+    frame = pd.DataFrame(values, index=times, columns=IDS)
+    text = str(read_stations(stations_layer(), frame, zone="Europe/Berlin").report)
+    assert "3 of 12 readings are missing (25.00%)" in text
+    assert (
+        f"is of {IDS[1]!r}: 2 steps from 2024-07-01 15:00 to 2024-07-01 16:00, Europe/Berlin"
+    ) in text
+    frame = frame.rename_axis("time").melt(ignore_index=False, var_name="id", value_name="flow")
+    frame = frame.reset_index().assign(speed=[*[np.nan] * 3, *[1.0] * 15])
+    text = str(read_stations(stations_layer(), frame).report)
+    assert f"is of {IDS[2]!r}, `flow`: 6 steps from 2024-07-01 12:00 to 2024-07-01 17:00" in text
+
+
+@pytest.mark.parametrize("frame", [long_frame(), wide_frame()], ids=["long", "wide"])
+def test_rows_out_of_order_are_reported(frame: pd.DataFrame) -> None:
+    """One row that stands too low is one finding; stations one after the other are in order."""
+    assert "below" not in str(read_stations(stations_layer(), frame).report)
+    moved = frame.iloc[[1, 0, *range(2, len(frame))]]
+    report = str(read_stations(stations_layer(), moved).report)
+    assert "`readings`, row 2: 1 rows stand below a later one; they were sorted by time" in report
+
+
 @pytest.mark.parametrize(("rule", "expected"), [("mean", 3.0), ("first", 1.0), ("last", 5.0)])
 @pytest.mark.parametrize("kind", ["long", "wide"])
 def test_duplicates(kind: str, rule: str, expected: float) -> None:
