@@ -69,7 +69,13 @@ def evaluate(
     rivals = [name for name in baselines if name != forecaster.model]
     split = _same_split(forecaster, graph) if rivals else None
     for name in rivals:
-        rival = fit(graph, model=name, split=split, holidays=forecaster.inputs.holidays)
+        rival = fit(
+            graph,
+            model=name,
+            split=split,
+            holidays=forecaster.inputs.holidays,
+            use_filled=forecaster.inputs.use_filled,
+        )
         errors[name] = _score(rival, graph, starts, column)
     first = starts[0] + forecaster.inputs.window
     last = starts[-1] + forecaster.inputs.window + forecaster.inputs.horizon - 1

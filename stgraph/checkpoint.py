@@ -166,6 +166,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
             "season_steps": inputs.season_steps,
             "profile_share": inputs.profile_share,
             "holidays": inputs.holidays,
+            "use_filled": inputs.use_filled,
             "calendar": list(inputs.calendar),
             "scaler": inputs.scaler.to_dict(),
             "profile": None,

@@ -83,9 +83,9 @@ class TrainConfig(BaseModel):
     """``[train]``: how long and how the model learns."""
 
     model_config = _STAGE
-    max_epochs: Count = 40  # passes over the training windows, at most
+    max_epochs: Count = 12  # passes over the training windows, at most
     max_minutes: Positive | None = None  # stop training after this; None: no limit
-    batch_size: Count = 64  # windows per step
+    batch_size: Count = 32  # windows per step
     learning_rate: Positive = 2e-3  # peak of the schedule
     weight_decay: NotNegative = 1e-4  # of AdamW
     gradient_clip: Positive = 5.0  # largest norm of the gradient

@@ -19,7 +19,7 @@ _MIN_WEEKS = 2.0  # training span that a weekly lag needs
 _ZERO = pd.Timedelta(0)
 _DAY = pd.Timedelta(days=1)
 _WEEK = pd.Timedelta(days=7)
-_MIN_CALENDAR_DAYS = 3  # days of a kind before a model is told of the kind
+_MIN_CALENDAR_DAYS = 6  # days of a kind before a model is told of the kind
 _ANCHOR_POOLING = 0.5  # weight of all nodes together against the node itself
 _ANCHOR_WINDOWS = 2000  # training windows that the anchor's coefficients are fitted on
 
@@ -52,6 +52,7 @@ class Inputs:
     season_steps: int = 0  # a week or a day in steps; 0 = the signal has no season
     profile_share: float = 1.0  # expected = share * profile + (1 - share) * recent
     holidays: str | None = None
+    use_filled: bool = False  # read values that preprocessing put into gaps, as past inputs only
     calendar: tuple[str, ...] = ()  # columns of the calendar that training has seen often enough
     decay: FloatArray = field(default_factory=_nothing)  # (H, N, C) share left of a deviation
     spread: FloatArray = field(default_factory=_nothing)  # (H, C) 80 % of residuals are smaller
@@ -133,7 +134,7 @@ class Source:
         levels_ahead = self.levels(ahead, starts + inputs.window)
 
         targets = inputs.targets
-        filled = _carry_forward(values[..., targets], mask[..., targets], expected_past)
+        filled = self._fill(past, values[..., targets], mask[..., targets], expected_past)
         scaled = (filled - self._center) / self._scale
         x = [scaled, mask[..., targets].astype(np.float32), self._scaled(expected_past)]
         side = inputs.others + inputs.known
@@ -204,6 +205,16 @@ class Source:
                 newest = np.where(mask[..., targets], values[..., targets], fallback)
         return np.where(count > 0, total / np.maximum(count, 1), fallback), newest
 
+    def _fill(
+        self, past: IntArray, values: FloatArray, mask: BoolArray, expected: FloatArray
+    ) -> FloatArray:
+        """Fill gaps by what preprocessing put there, else by the last reading of the window."""
+        if mask.all() or not self.inputs.use_filled:
+            return _carry_forward(values, mask, expected)
+        given = self.graph.values[past][..., self.inputs.targets]
+        known = np.isfinite(given)  # a filled gap is finite, but not observed
+        return _carry_forward(np.where(known, given, np.float32(0)), known, expected)
+
     def _read(self, steps: IntArray) -> tuple[FloatArray, BoolArray]:
         """Return values (0 where unknown) and mask at some steps; nothing behind the end."""
         inside = steps < self.graph.n_steps
@@ -237,6 +248,7 @@ def fit_inputs(
     scaler: str = "standard",
     per_node: bool = True,
     use_profile: bool = True,
+    use_filled: bool = False,
     holidays: str | None = None,
 ) -> tuple[Inputs, Source]:
     """Fit scaler, profile and anchor on the first steps of a graph.
@@ -255,6 +267,9 @@ def fit_inputs(
         Scale every node by its own numbers.
     use_profile
         Fit a profile by local time of day or week.
+    use_filled
+        Read finite values that the mask calls unobserved as past inputs: what `fill_gaps` put
+        there. They never become targets, and nothing is fitted on them.
     holidays
         Country or country-subdivision code whose holidays become calendar inputs.
 
@@ -282,6 +297,7 @@ def fit_inputs(
         scaler=fit_scaler(scaler, seen.values, seen.mask, per_node=per_node),
         lower=_lower_bounds(values, mask),
         holidays=holidays,
+        use_filled=use_filled,
         calendar=_known_calendar(seen.time, graph.zone, holidays),
     )
     left_out: FloatArray | None = None
@@ -343,7 +359,7 @@ def _known_calendar(time: pd.DatetimeIndex, zone: str, holidays: str | None) -> 
         if name.startswith(("day_sin", "day_cos")):
             enough = n_days >= 2
         elif name.startswith("week_"):
-            enough = n_days >= _MIN_WEEKS * 7
+            enough = n_days >= _MIN_CALENDAR_DAYS * 7
         else:
             enough = len(np.unique(days[table[:, column] > 0])) >= _MIN_CALENDAR_DAYS
         if enough:

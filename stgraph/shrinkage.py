@@ -41,6 +41,7 @@ def choose_trust(predictor: Predictor, tuning: Windows, *, batch_size: int = 64)
     with torch.inference_mode():
         for batch in tuning.loader(batch_size=batch_size):
             anchor = predictor.anchor(batch) * predictor.scale + predictor.center
+            anchor = torch.maximum(anchor, predictor.lower)
             correction = predictor(batch)[..., 1] - anchor  # (B, H, N, C)
             seen = batch.y_mask
             error = [

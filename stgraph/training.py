@@ -53,6 +53,7 @@ def fit(
     horizon: int = 12,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     holidays: str | None = None,
+    use_filled: bool = False,
     train: TrainConfig | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -75,6 +76,8 @@ def fit(
         calibration) and test (never looked at).
     holidays
         Country or country-subdivision code whose holidays become inputs.
+    use_filled
+        Read what `fill_gaps` put into gaps as past inputs; it never becomes a target.
     train
         How to train; None takes the defaults.
     folder
@@ -111,6 +114,7 @@ def fit(
         horizon=split.horizon,
         train_steps=split.train_steps.stop,
         holidays=holidays,
+        use_filled=use_filled,
     )
     learning = Windows(source, split.train)
     tuning = Windows(Source(graph, inputs), _tuning_starts(graph, split))

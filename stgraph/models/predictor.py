@@ -66,6 +66,8 @@ class Predictor(nn.Module):
             above = self.spread * functional.softplus(out[..., 2 * c :]) / math.log(2)
         quantiles = torch.stack([median - below, median, median + above], dim=-1)
         in_units = quantiles * self.scale[..., None] + self.center[..., None]
+        if self.training:  # a median below the bound still has to learn
+            return in_units
         return torch.maximum(in_units, self.lower[:, None])
 
     def loss(self, batch: Batch) -> Tensor:

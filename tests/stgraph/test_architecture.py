@@ -34,6 +34,7 @@ ORDER = [
     "models",
     "forecasting",
     "checkpoint",
+    "shrinkage",
     "training",
     "backtesting",
     "results",
@@ -47,12 +48,20 @@ ORDER = [
 
 # third-party packages that only some modules may import when they are themselves imported
 ONLY_IN = {
-    "torch": {"windows", "models", "training", "checkpoint", "forecasting", "calibration"}
+    "torch": {
+        "windows",
+        "models",
+        "training",
+        "checkpoint",
+        "forecasting",
+        "calibration",
+        "shrinkage",
+    }
     | {"tensor_files"},
     "torch_geometric": {"models"},
     "torch_geometric_temporal": set[str](),
     "lightning": {"training"},
-    "safetensors": {"checkpoint", "tensor_files"},
+    "safetensors": {"checkpoint", "tensor_files", "training"},
     "networkx": {"convert"},
     "xarray": set[str](),
     "matplotlib": set[str](),

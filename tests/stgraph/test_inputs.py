@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -298,3 +299,18 @@ def test_holidays_and_weekdays_count_once_they_were_seen_often_enough(make_signa
     many = fitted(make_signal(2, 24 * 40, zone="UTC"), 24 * 40)[0].calendar
     assert "monday" not in few
     assert {"monday", "weekend", "day_sin_1"} <= set(many)
+
+
+def test_filled_gaps_are_inputs_only_when_asked_for(three_days: STGraph) -> None:
+    """A value that the mask hides is unknown, unless preprocessing is said to have put it there."""
+    mask = np.ones((72, 1, 1), dtype=bool)
+    mask[50] = mask[52] = False  # inside the window, and a target
+    graph = three_days.replace(mask=mask)
+    inputs = by_hand(graph, share=1.0)
+    plain = Source(graph, inputs).gather(np.array([49]))
+    filled = Source(graph, replace(inputs, use_filled=True)).gather(np.array([49]))
+    assert plain.x[0, :, 0, 0].tolist() == [201, 201, 203]
+    assert filled.x[0, :, 0, 0].tolist() == [201, 202, 203]
+    assert filled.x[0, :, 0, 1].tolist() == [1, 0, 1]
+    assert not filled.y_mask[0, 0].any()
+    assert filled.y[0, 0].item() == 0
