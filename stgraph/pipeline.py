@@ -24,10 +24,12 @@ import pandas as pd
 
 from stgraph import registry
 from stgraph.config import JobConfig
+from stgraph.errors import CheckpointError
 from stgraph.graph import STGraph
 from stgraph.preflight import check_job, split_job
 from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
+from stgraph.report import Report
 from stgraph.results import summarise, write_text
 
 if TYPE_CHECKING:  # torch is loaded by the stages that need it
@@ -133,10 +135,31 @@ def fit_job(config: JobConfig, graph: STGraph, *, resume: bool = False) -> Forec
 
 
 def load_checkpoint(config: JobConfig) -> Forecaster:
-    """Return the model that an earlier `fit_job` of this config saved."""
+    """Return the model that an earlier `fit_job` of this config saved.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it was fitted with other options, windows or holidays.
+    """
     from stgraph.checkpoint import load_forecaster
 
-    return load_forecaster(config.run.folder / "checkpoint")
+    folder = config.run.folder / "checkpoint"
+    forecaster = load_forecaster(folder)
+    inputs, report = forecaster.inputs, Report()
+    options = json.loads(json.dumps(dict(config.model.options), default=str))  # as it was saved
+    for name, asked, fitted in (
+        ("[model] `name`", config.model.name, forecaster.model),
+        ("[model] options", options, dict(forecaster.options)),
+        ("[windows] `window`", config.windows.window, inputs.window),
+        ("[windows] `horizon`", config.windows.horizon, inputs.horizon),
+        ("[prepare] `holidays`", config.prepare.holidays, inputs.holidays),
+    ):
+        if asked != fitted:
+            report.error(name, f"is {asked!r} in the config, but the model has {fitted!r}")
+    title = f"{folder} was fitted with another config; fit again, or give the same as then"
+    report.raise_errors(CheckpointError, title=title)
+    return forecaster
 
 
 def evaluate_job(config: JobConfig, graph: STGraph, forecaster: Forecaster) -> Evaluation:

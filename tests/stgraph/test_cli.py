@@ -112,6 +112,20 @@ def test_a_new_model_removes_the_results_of_the_old_one(project: Path) -> None:
     assert made == {"checkpoint", "training"}
 
 
+@pytest.mark.parametrize("command", ["evaluate", "forecast"])
+def test_a_model_of_another_config_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Results of one model under the name of another would be a lie."""
+    assert main(["fit", "job.toml", "-q", "--set", "model.hidden_size=4"]) == 0
+    assert main([command, "job.toml", "-q", "--set", "windows.horizon=5"]) == 2
+    message = capsys.readouterr().err
+    assert "fitted with another config; fit again, or give the same as then: 2 prob" in message
+    assert "[model] options: is {'hidden_size': 8} in the config, but the model has {'h" in message
+    assert "[windows] `horizon`: is 5 in the config, but the model has 4" in message
+    assert main([command, "job.toml", "-q", "--set", "model.hidden_size=4"]) == 0
+
+
 def test_resume_goes_on_from_the_last_epoch(project: Path) -> None:
     """A longer training continues; that of another model is refused."""
     assert main(["fit", "job.toml", "-q"]) == 0
