@@ -60,6 +60,7 @@ def read_auckland(
     report = Report()
     times = _calendar_times(counts, report)
     values = counts.drop(columns=["date", "hour", "year"]).set_index(times)
+    values = _cut(values, start, stop, report)
     graph = read_stations(
         places, values, id_column="Address", feature="pedestrians", unit="pedestrians/h",
         zone=ZONE, start=start, stop=stop, step_minutes=60,
@@ -73,6 +74,34 @@ def read_auckland(
         "findings": report.to_json(),
     }
     return graph.replace(provenance=provenance)
+
+
+def _cut(
+    values: pd.DataFrame,
+    start: str | pd.Timestamp | None,
+    stop: str | pd.Timestamp | None,
+    report: Report,
+) -> pd.DataFrame:
+    """Return the rows of a span, so that clock changes outside of it are not reported.
+
+    What is no time, or leaves nothing, is left to `read_stations` to say.
+    """
+    inside = np.ones(len(values), dtype=bool)
+    for limit, is_start in ((start, True), (stop, False)):
+        if limit is None:
+            continue
+        try:
+            wall = pd.Timestamp(limit)
+        except (ValueError, TypeError):
+            return values
+        wall = wall if wall.tzinfo is None else wall.tz_convert(ZONE).tz_localize(None)
+        inside &= np.asarray(values.index >= wall) == is_start
+    if inside.all() or not inside.any():
+        return values
+    count = int((~inside).sum())
+    what = f"{count} rows are before start or from stop on"
+    report.info("hourly_counts.csv", what, "left out", count=count)
+    return values[inside]
 
 
 def _calendar_times(counts: pd.DataFrame, report: Report) -> pd.DatetimeIndex:

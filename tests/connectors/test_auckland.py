@@ -68,6 +68,29 @@ def test_start_and_stop() -> None:
     graph = read_auckland(start="2024-01-01", stop="2024-01-08")
     assert graph.n_steps == 7 * 24
     assert str(graph.time[0].tz_convert(graph.zone)) == "2024-01-01 00:00:00+13:00"
+    assert not graph.report.warnings  # those of clock changes in other years are none of it
+
+
+def test_a_span_is_the_same_hours_of_the_whole(auckland: STGraph) -> None:
+    """Limits with a zone, in the hour that autumn repeats, and across spring."""
+    instants = [pd.Timestamp(text) for text in ("2024-04-06T14:00Z", "2024-09-29T02:00+13:00")]
+    graph = read_auckland(start=instants[0], stop=instants[1])
+    whole = auckland.select_steps(*(int(auckland.time.get_loc(i)) for i in instants))
+    # the source has one row for both hours, which stands at the earlier one, before the span
+    assert graph.time.equals(whole.time[1:])
+    np.testing.assert_array_equal(graph.values, whole.values[1:])
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"start": "next week"}, "'next week' cannot be read as a time"),
+        ({"start": "2031-01-01"}, "between start and stop"),
+    ],
+)
+def test_limits_that_cannot_be(limits: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_auckland(**limits)
 
 
 def test_order_decides_over_wrong_dates() -> None:
