@@ -124,6 +124,8 @@ def fit(
         if not predictor.is_point:
             state = None if folder is None else Path(folder) / "training"
             job = _describe_job(model, options or {}, train, graph, split, inputs)
+            shapes = {name: tuple(part.shape) for name, part in predictor.state_dict().items()}
+            job["weights"] = repr(shapes)  # another version may have other ones
             _learn(predictor, learning, tuning, train, state, job, resume=resume)
             predictor.trust.copy_(choose_trust(predictor, tuning))
         elif (fit_closed_form := getattr(predictor.model, "fit_closed_form", None)) is not None:
@@ -395,6 +397,7 @@ def _describe_job(
         "train": repr(sorted(learning.items())),
         "windows": repr(split),
         "features": repr(graph.features),
+        "calendar": repr((inputs.zone, inputs.holidays, inputs.calendar)),
         "nodes": sha256(repr(graph.node_ids.tolist()).encode()).hexdigest(),
         "edges": sha256(edges).hexdigest(),
         "readings": sha256(readings + inputs.decay.tobytes()).hexdigest(),

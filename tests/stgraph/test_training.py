@@ -217,6 +217,33 @@ def test_the_state_of_other_data_is_refused(make_signal, tmp_path) -> None:
     for where, other in others.items():
         with pytest.raises(CheckpointError, match=f"differs in {where}; choose another folder"):
             trained(other, folder=tmp_path, max_epochs=1, resume=True)
+    with pytest.raises(CheckpointError, match="differs in calendar"):
+        trained(graph, folder=tmp_path, max_epochs=1, resume=True, holidays="NZ")
+
+
+def test_the_state_of_a_version_with_other_weights_is_refused(
+    make_signal, tmp_path, monkeypatch
+) -> None:
+    """A buffer that came or went would otherwise fail deep inside, as a fault of ours."""
+    graph = make_signal(4)
+    trained(graph, folder=tmp_path, max_epochs=1)
+    plain = Predictor.__init__
+
+    def newer(self: Predictor, *parts: Any) -> None:
+        plain(self, *parts)
+        self.register_buffer("later", torch.ones(1))
+
+    monkeypatch.setattr(Predictor, "__init__", newer)
+    with pytest.raises(CheckpointError, match="differs in weights; choose another folder"):
+        trained(graph, folder=tmp_path, max_epochs=1, resume=True)
+
+
+@pytest.mark.parametrize("model", OPTIONS)
+def test_mixed_precision_trains_on_the_cpu_too(make_signal, model: str) -> None:
+    """What a GPU does by default: half precision in training, full precision in the result."""
+    forecaster = trained(make_signal(4), model=model, max_epochs=1, precision="bf16")
+    assert {part.dtype for part in weights_of(forecaster).values()} == {torch.float32}
+    assert np.isfinite(forecaster.forecast(make_signal(4)).values).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04\x95 a pickle", b"{}" * 50])
