@@ -340,7 +340,7 @@ def _trainer(
     bf16 = train.precision == "bf16" or (train.precision == "auto" and on_gpu)
     return lightning.Trainer(
         accelerator="cuda" if on_gpu else "cpu",
-        devices="auto" if on_gpu else 1,
+        devices=1,  # with several, Lightning runs the caller's program once more for each
         precision="bf16-mixed" if bf16 else "32-true",
         max_epochs=train.max_epochs,
         max_time=None if train.max_minutes is None else timedelta(minutes=train.max_minutes),
