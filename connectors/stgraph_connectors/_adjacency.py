@@ -41,7 +41,8 @@ class _Named:
     source: npt.NDArray[np.int64]
     target: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float64]
-    ids: npt.NDArray[np.object_] | None  # None: in the order of the stations
+    ids: npt.NDArray[np.object_] | None  # None: the file does not name them
+    size: int  # stations, with or without links
 
 
 def read_links(
@@ -73,8 +74,13 @@ def read_links(
         named = _from_table(path, report)
     if named is None or not _check_weights(named, path.name, report):
         return None
-    labels = clean_ids(list(own_ids)) if own_ids is not None and named.ids is None else named.ids
-    return _to_positions(named, labels, ids, path.name, report)
+    labels = named.ids
+    if own_ids is not None and labels is None:
+        labels = clean_ids(list(own_ids))
+    elif own_ids is not None:
+        report.warning(path.name, "names its stations itself", "adjacency_ids= was not used")
+    links = _to_positions(named, labels, ids, path.name, report)
+    return None if links is None else _merge_repeated(links, ids, path.name, report)
 
 
 # ---------------------------------------------------------------- kinds of files
@@ -134,10 +140,12 @@ def _from_matrix(matrix: Any, ids: Any, name: str, report: Report) -> _Named | N
         report.error(name, what, "give one id a row")
         return None
     entries = sparse.coo_array(matrix)
+    entries.sum_duplicates()
     rows, columns = entries.coords
     own = None if ids is None else clean_ids(ids)
     weight = entries.data.astype(np.float64)
-    return _Named(rows.astype(np.int64), columns.astype(np.int64), weight, own)
+    size = int(matrix.shape[0])
+    return _Named(rows.astype(np.int64), columns.astype(np.int64), weight, own, size)
 
 
 def _from_table(path: Path, report: Report) -> _Named | None:
@@ -165,7 +173,7 @@ def _from_table(path: Path, report: Report) -> _Named | None:
     ends = np.concatenate([clean_ids(table.frame[name]) for name in (start, end)])
     codes, ids = pd.factorize(ends)
     half = len(table.frame)
-    return _Named(codes[:half], codes[half:], weight, np.asarray(ids, dtype=object))
+    return _Named(codes[:half], codes[half:], weight, np.asarray(ids, dtype=object), len(ids))
 
 
 # ---------------------------------------------------------------- checks and order
@@ -193,15 +201,15 @@ def _to_positions(
     report: Report,
 ) -> Links | None:
     """Return the links by position in the list of stations."""
-    size = int(max(links.source.max(initial=-1), links.target.max(initial=-1))) + 1
     if own_ids is None:
-        if size > len(ids):
-            what = f"has {size} rows without ids, there are {len(ids)} stations"
+        if links.size != len(ids):
+            what = f"has {links.size} rows without ids, there are {len(ids)} stations"
             report.error(name, what, "name the rows with adjacency_ids=")
             return None
         positions = np.arange(len(ids))
-    elif size > len(own_ids):
-        what = f"has {size} rows, adjacency_ids= names {len(own_ids)}"
+    elif links.size != len(own_ids) or pd.Index(own_ids).has_duplicates:
+        n_distinct = pd.Index(own_ids).nunique()
+        what = f"has {links.size} rows for {len(own_ids)} ids, {n_distinct} of them distinct"
         report.error(name, what, "give one id a row")
         return None
     else:
@@ -214,6 +222,30 @@ def _to_positions(
         if len(strangers):
             what = f"{len(strangers)} of its stations are not in the layer: {shorten(strangers, 5)}"
             report.warning(name, what, "their edges were dropped", count=len(strangers))
+    absent = np.setdiff1d(np.arange(len(ids)), positions)
+    if len(absent):
+        what = f"{len(absent)} of {len(ids)} stations are not in it: {shorten(ids[absent], 5)}"
+        report.warning(name, what, "they have no edges", count=len(absent))
     index = np.stack([positions[links.source], positions[links.target]])
     kept = (index >= 0).all(axis=0) & (links.weight > 0)
     return Links(index[:, kept].astype(np.int64), links.weight[kept].astype(np.float32))
+
+
+def _merge_repeated(links: Links, ids: pd.Index[Any], name: str, report: Report) -> Links | None:
+    """Return every link once; one that is listed with several weights cannot be used."""
+    keys = links.index[0] * len(ids) + links.index[1]
+    order = np.lexsort((links.weight, keys))
+    again = np.diff(keys[order]) == 0
+    if not again.any():
+        return links
+    differ = again & (np.diff(links.weight[order]) > 0)
+    first = order[int(np.argmax(differ if differ.any() else again))]
+    ends = f"from {ids[links.index[0, first]]!r} to {ids[links.index[1, first]]!r}"
+    count = int(again.sum())
+    if differ.any():
+        what = f"the link {ends} is listed with several weights ({int(differ.sum())} such)"
+        report.error(name, what, "keep one line a link", count=count)
+        return None
+    report.warning(name, f"{count} links repeat another: {ends}", "they were dropped", count=count)
+    kept = np.sort(order[np.concatenate([[True], ~again])])
+    return Links(links.index[:, kept], links.weight[kept])

@@ -175,7 +175,7 @@ def read_stations(
     features = () if signal is None else _features(signal.features, unit, units, roles, report)
     links = None
     if adjacency is not None:
-        links = read_links(adjacency, places.ids, adjacency_ids, report)
+        links = _read_links(adjacency, places, adjacency_ids, report)
     report.raise_errors(DataError, title=_TITLE)
     if grid is not None:
         names = tuple(feature.name for feature in features)
@@ -359,6 +359,22 @@ def _features(
     )
 
 
+def _read_links(
+    adjacency: str | Path, places: _Places, own_ids: Sequence[object] | None, report: Report
+) -> Links | None:
+    """Return the links between stations that were kept, by position among these."""
+    links = read_links(adjacency, places.ids, own_ids, report)
+    if links is None:
+        return None
+    ends = places.kept[links.index]
+    inside = (ends >= 0).all(axis=0)
+    if not inside.all():
+        count = int((~inside).sum())
+        what = f"{count} edges are of stations without coordinates"
+        report.warning(_name(adjacency), what, "they were dropped with them", count=count)
+    return Links(ends[:, inside], links.weight[inside])
+
+
 def _build(
     places: _Places,
     links: Links | None,
@@ -371,9 +387,7 @@ def _build(
     """Put the parts together."""
     parts: dict[str, Any] = {"nodes": places.nodes, "zone": zone, "provenance": provenance}
     if links is not None:
-        ends = places.kept[links.index]
-        inside = (ends >= 0).all(axis=0)  # an edge of a dropped station goes with it
-        parts |= {"edge_index": ends[:, inside], "edge_weight": links.weight[inside]}
+        parts |= {"edge_index": links.index, "edge_weight": links.weight}
         parts |= {"weight_unit": weight_unit}
     if grid is not None:
         parts |= {"time": grid.time, "values": grid.values, "features": features}

@@ -502,6 +502,27 @@ def test_adjacency_of_more_stations_than_there_are(tmp_path: Path) -> None:
     graph = read_stations(places, adjacency=tmp_path / "a.npz")
     assert graph.n_edges == 4
     assert "1 of its stations are not in the layer: ['99']" in str(graph.report)
+    lost = "a.npz: 5 edges are of stations without coordinates; they were dropped with them"
+    assert lost in str(graph.report)
+
+
+def test_adjacency_of_fewer_stations_than_there_are(tmp_path: Path) -> None:
+    """Stations that it does not name are named; ids that are not needed are not used in silence."""
+    np.savez(tmp_path / "a.npz", adj=np.ones((2, 2)), sensor_ids=np.array(IDS[:2]))
+    graph = read_stations(stations_layer(), adjacency=tmp_path / "a.npz", adjacency_ids=IDS[:2])
+    assert graph.n_edges == 4
+    assert f"1 of 3 stations are not in it: ['{IDS[2]}']; they have no edges" in str(graph.report)
+    assert "names its stations itself; adjacency_ids= was not used" in str(graph.report)
+
+
+def test_a_link_that_is_repeated_is_one_edge(tmp_path: Path) -> None:
+    """The same line again is dropped with a warning; the way back is a link of its own."""
+    lines = [f"{IDS[i]},{IDS[j]},2" for i, j in [(0, 1), (1, 2), (0, 1), (1, 0), (0, 1)]]
+    (tmp_path / "links.csv").write_text("\n".join(["source,target,weight", *lines]))
+    graph = read_stations(stations_layer(), adjacency=tmp_path / "links.csv")
+    np.testing.assert_array_equal(graph.edge_index, [[0, 1, 1], [1, 2, 0]])
+    repeated = f"2 links repeat another: from {IDS[0]!r} to {IDS[1]!r}; they were dropped"
+    assert repeated in str(graph.report)
 
 
 # ---------------------------------------------------------------- properties

@@ -480,6 +480,22 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
         adjacency("adj.npz", {"adj": np.eye(2), "sensor_ids": np.array(["a"])}),
         ("adj.npz: names 1 stations for 2 rows of the matrix",),
     ),
+    "adjacency smaller than the layer": (
+        adjacency("adj.npz", {"adj": np.eye(1)}),
+        ("adj.npz: has 1 rows without ids, there are 2 stations", "adjacency_ids="),
+    ),
+    "adjacency with more ids than rows": (
+        adjacency("adj.npz", {"adj": np.eye(2)}, adjacency_ids=["a", "b", "c"]),
+        ("adj.npz: has 2 rows for 3 ids", "give one id a row"),
+    ),
+    "adjacency with one id twice": (
+        adjacency("adj.npz", {"adj": np.eye(2), "sensor_ids": np.array(["a", "a"])}),
+        ("adj.npz: has 2 rows for 2 ids, 1 of them distinct", "give one id a row"),
+    ),
+    "adjacency with two weights for one link": (
+        adjacency("links.csv", "source,target,weight\na,b,1\nb,a,1\na,b,2\n"),
+        ("the link from 'a' to 'b' is listed with several weights", "keep one line a link"),
+    ),
 }  # fmt: skip
 
 
