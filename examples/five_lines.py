@@ -12,10 +12,7 @@ from pathlib import Path
 from stgraph_connectors.sinks.geopackage import write_geopackage
 from stgraph_connectors.stations import read_stations
 
-from stgraph.backtesting import evaluate
-from stgraph.config import TrainConfig
-from stgraph.neighbours import build_knn
-from stgraph.training import fit
+from stgraph import TrainConfig, build_knn, evaluate, fit
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("STGRAPH_DATA", HERE / "../../shared/data")) / "scats-boroondara"

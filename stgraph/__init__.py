@@ -6,9 +6,14 @@ Names are loaded when they are first used: ``import stgraph`` imports nothing el
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` loads
+    from stgraph.backtesting import backtest, evaluate
+    from stgraph.checkpoint import load_forecaster, save_forecaster
+    from stgraph.config import TrainConfig
+    from stgraph.configfile import read_config
     from stgraph.errors import (
         CheckpointError,
         ConfigError,
@@ -21,6 +26,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
         TrainingError,
         UnknownNameError,
     )
+    from stgraph.forecasting import Forecaster
     from stgraph.graph import Feature, STGraph
     from stgraph.neighbours import (
         build_contiguity,
@@ -31,7 +37,9 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
         build_knn,
         build_radius,
     )
+    from stgraph.pipeline import run
     from stgraph.report import Finding, Report
+    from stgraph.training import fit
 
     __version__: str
 
@@ -42,6 +50,7 @@ _EXPORTS: dict[str, str] = {
     "DataError": "stgraph.errors",
     "Feature": "stgraph.graph",
     "Finding": "stgraph.report",
+    "Forecaster": "stgraph.forecasting",
     "GraphError": "stgraph.errors",
     "InputError": "stgraph.errors",
     "MissingExtraError": "stgraph.errors",
@@ -49,8 +58,10 @@ _EXPORTS: dict[str, str] = {
     "Report": "stgraph.report",
     "STGraph": "stgraph.graph",
     "STGraphError": "stgraph.errors",
+    "TrainConfig": "stgraph.config",
     "TrainingError": "stgraph.errors",
     "UnknownNameError": "stgraph.errors",
+    "backtest": "stgraph.backtesting",
     "build_contiguity": "stgraph.neighbours",
     "build_delaunay": "stgraph.neighbours",
     "build_from_adjacency": "stgraph.neighbours",
@@ -58,6 +69,12 @@ _EXPORTS: dict[str, str] = {
     "build_gaussian": "stgraph.neighbours",
     "build_knn": "stgraph.neighbours",
     "build_radius": "stgraph.neighbours",
+    "evaluate": "stgraph.backtesting",
+    "fit": "stgraph.training",
+    "load_forecaster": "stgraph.checkpoint",
+    "read_config": "stgraph.configfile",
+    "run": "stgraph.pipeline",
+    "save_forecaster": "stgraph.checkpoint",
 }
 
 __all__ = [
@@ -66,6 +83,7 @@ __all__ = [
     "DataError",
     "Feature",
     "Finding",
+    "Forecaster",
     "GraphError",
     "InputError",
     "MissingExtraError",
@@ -73,9 +91,11 @@ __all__ = [
     "Report",
     "STGraph",
     "STGraphError",
+    "TrainConfig",
     "TrainingError",
     "UnknownNameError",
     "__version__",
+    "backtest",
     "build_contiguity",
     "build_delaunay",
     "build_from_adjacency",
@@ -83,7 +103,16 @@ __all__ = [
     "build_gaussian",
     "build_knn",
     "build_radius",
+    "evaluate",
+    "fit",
+    "load_forecaster",
+    "read_config",
+    "run",
+    "save_forecaster",
 ]
+
+# modules that load torch, now or when their functions are called
+_USE_TORCH = ("backtesting", "checkpoint", "forecasting", "pipeline", "training")
 
 
 def __getattr__(name: str) -> Any:
@@ -91,6 +120,10 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = importlib.import_module("importlib.metadata").version("stgraph-gis")
     elif name in _EXPORTS:
+        if _EXPORTS[name].removeprefix("stgraph.") in _USE_TORCH:
+            # measured: on a machine that others use too, spinning threads slow training down 5 to
+            # 25 times; OpenMP reads this when torch is first imported and never again
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         value = getattr(importlib.import_module(_EXPORTS[name]), name)
     else:
         raise AttributeError(f"module 'stgraph' has no attribute {name!r}", name=name)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +22,7 @@ def test_export_list() -> None:
         "DataError",
         "Feature",
         "Finding",
+        "Forecaster",
         "GraphError",
         "InputError",
         "MissingExtraError",
@@ -26,9 +30,11 @@ def test_export_list() -> None:
         "Report",
         "STGraph",
         "STGraphError",
+        "TrainConfig",
         "TrainingError",
         "UnknownNameError",
         "__version__",
+        "backtest",
         "build_contiguity",
         "build_delaunay",
         "build_from_adjacency",
@@ -36,6 +42,12 @@ def test_export_list() -> None:
         "build_gaussian",
         "build_knn",
         "build_radius",
+        "evaluate",
+        "fit",
+        "load_forecaster",
+        "read_config",
+        "run",
+        "save_forecaster",
     }
     assert promised <= set(stgraph.__all__)
 
@@ -58,6 +70,19 @@ def test_lists_agree() -> None:
         for alias in node.names
     }
     assert told == set(stgraph._EXPORTS.items())
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_without_spinning_unless_told_otherwise(given: str | None, then: str) -> None:
+    """Protects training on busy machines, and everybody who needs no torch or knows better."""
+    code = (
+        "import os, sys, stgraph; policy = lambda: os.environ.get('OMP_WAIT_POLICY')\n"
+        f"stgraph.STGraph; assert policy() == {given!r} and 'torch' not in sys.modules\n"
+        f"stgraph.run; assert policy() == {then!r} and 'torch' not in sys.modules"
+    )
+    environment = {name: text for name, text in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_version_is_that_of_the_distribution() -> None:
