@@ -25,12 +25,12 @@ class Row:
 
 def at_most(name: str, value: float, unit: str, goal: float) -> Row:
     """Return a number that must not be above its goal."""
-    return Row(name, value, unit, goal, value <= goal)
+    return Row(name, value, unit, goal, bool(value <= goal))
 
 
 def at_least(name: str, value: float, unit: str, goal: float) -> Row:
     """Return a number that must not be below its goal."""
-    return Row(name, value, unit, goal, value >= goal)
+    return Row(name, value, unit, goal, bool(value >= goal))
 
 
 def main(description: str, measure: Callable[[bool], list[Row]]) -> None:
@@ -42,7 +42,10 @@ def main(description: str, measure: Callable[[bool], list[Row]]) -> None:
     rows = measure(arguments.quick)
     print(table(rows))
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        arguments.json.write_text(
+            json.dumps([{**asdict(row), "value": float(row.value)} for row in rows], indent=1)
+            + "\n"
+        )
 
 
 def table(rows: list[Row]) -> str:
