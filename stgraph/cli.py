@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; `--resume` goes on with a training", 130)
+        trains = {"fit", "run"} & set(arguments[:1])
+        return _fail("interrupted" + "; `--resume` goes on with the training" * bool(trains), 130)
     except STGraphError as error:
         return _fail(str(error), 2, debug=debug)
     except BrokenPipeError:  # the reader of our stdout has gone, as in `stgraph info | head -1`
@@ -71,10 +72,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:  # noqa: BLE001  # the last handler: a fault of ours
         if isinstance(error, usage_error):
-            message = usage_error.format_message(error)
+            message = usage_error.format_message(error).removesuffix(".")
             # empty after the help that `stgraph` alone shows
             return _fail(f"{message}; see: stgraph --help", 2) if message else 2
         return _fail_inside(error, debug=debug)
+
+
+def _show_version(asked: bool) -> None:
+    """Print the version and end, if it was asked for."""
+    if asked:
+        from importlib.metadata import version
+
+        from stgraph.terminal import print_line
+
+        print_line(f"stgraph-gis {version('stgraph-gis')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_before_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options that no command has."""
 
 
 @app.command()
@@ -164,7 +188,7 @@ def forecast(
     """Forecast with the saved model and write the outputs."""
     from stgraph import pipeline
 
-    changes = [*(changes or []), *([f"forecast.at={at}"] if at else [])]
+    changes = [*(changes or []), *([] if at is None else [f"forecast.at={at}"])]
     job = _read(config, changes, quiet=quiet)
     forecaster = pipeline.load_checkpoint(job)
     graph = pipeline.load_graph(job)

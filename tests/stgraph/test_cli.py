@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import stgraph
 from stgraph import pipeline
 from stgraph.cli import main
 from stgraph.errors import OutputError
@@ -160,6 +161,12 @@ def test_init_writes_a_config_once(project: Path, capsys: pytest.CaptureFixture[
     assert "[data]" in (project / "stgraph.toml").read_text()
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """What every bug report begins with."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"stgraph-gis {stgraph.__version__}\n"
+
+
 def test_info_names_versions_and_what_is_registered(capsys: pytest.CaptureFixture[str]) -> None:
     """The first question of every bug report."""
     assert main(["info", "--json"]) == 0
@@ -200,7 +207,9 @@ def test_interruption_is_code_130(
 
     monkeypatch.setattr(pipeline, "load_graph", interrupt)
     assert main(["run", "job.toml"]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    assert "interrupted; `--resume` goes on with the training" in capsys.readouterr().err
+    assert main(["check", "job.toml"]) == 130
+    assert capsys.readouterr().err.strip() == "stgraph: interrupted"
 
 
 def test_an_output_that_fails_late_leaves_the_model_and_no_half_file(
