@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import geopandas as gpd
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from pyproj import CRS
 
-from stgraph.errors import DataError
+from stgraph.errors import DataError, STGraphError
 from stgraph.graph import Feature, STGraph
 from stgraph_connectors.sinks._tables import decode_table, encode_table, safe_names, to_json
 
@@ -81,6 +82,20 @@ def parse_document(text: str | None, *, source: str) -> dict[str, Any]:
             "upgrade stgraph-gis"
         )
     return document
+
+
+@contextmanager
+def as_written(source: str) -> Iterator[None]:
+    """Say of a file that lacks parts, or holds others, that it was changed after writing."""
+    try:
+        yield
+    except STGraphError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"[:160]
+        raise DataError(
+            f"{source} was changed since it was written ({what}); write it again"
+        ) from error
 
 
 def restore_graph(

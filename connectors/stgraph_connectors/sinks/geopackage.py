@@ -21,6 +21,7 @@ from stgraph.graph import STGraph
 from stgraph_connectors.qgis import format_sparkline, geometry_kind
 from stgraph_connectors.sinks import _gpkg
 from stgraph_connectors.sinks._document import (
+    as_written,
     decode_nodes,
     describe_graph,
     encode_nodes,
@@ -142,7 +143,8 @@ def read_geopackage(source: str | Path) -> STGraph:
     try:
         with closing(_gpkg.open_to_read(path)) as db:
             document = parse_document(_gpkg.read_document(db), source=repr(str(source)))
-            return _read_graph(db, path, document)
+            with as_written(repr(str(source))):
+                return _read_graph(db, path, document)
     except (sqlite3.Error, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise DataError(
             f"{str(source)!r} is no readable GeoPackage ({error}); write it again"

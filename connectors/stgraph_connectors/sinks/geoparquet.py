@@ -17,6 +17,7 @@ import shapely
 from stgraph.errors import DataError
 from stgraph.graph import STGraph
 from stgraph_connectors.sinks._document import (
+    as_written,
     decode_nodes,
     describe_graph,
     encode_nodes,
@@ -99,7 +100,7 @@ def read_geoparquet(source: str | Path) -> STGraph:
     if not path.is_file():
         raise DataError(f"there is no file {str(source)!r}; check the path")
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path) as file, as_written(repr(str(source))):
             return _read_graph(file, source=repr(str(source)))
     except pa.ArrowException as error:
         raise DataError(
@@ -216,6 +217,7 @@ def _read_graph(file: pq.ParquetFile, *, source: str) -> STGraph:
             f"{source} has {file.metadata.num_rows} rows for {n_steps} steps of {n_nodes} nodes; "
             "rows were added or deleted, write it again"
         )
+    _check_order(file, document, n_nodes, source=source)
     own = [document["nodes"]["id"]["name"], *(c["name"] for c in document["nodes"]["columns"])]
     table = _first_rows(file, [*own, "geometry"], n_nodes)
     columns = {name: table[name].to_pandas() for name in own}
@@ -224,6 +226,24 @@ def _read_graph(file: pq.ParquetFile, *, source: str) -> STGraph:
     edges = document["edges"]
     parts = {} if edges is None else _unpack_edges(metadata[_EDGES], edges)
     return restore_graph(document, nodes=nodes, values=values, mask=mask, **parts)
+
+
+def _check_order(
+    file: pq.ParquetFile, document: dict[str, Any], n_nodes: int, *, source: str
+) -> None:
+    """Raise if the rows are no longer all nodes of the first step, then those of the second ..."""
+    ids = file.read(columns=[document["nodes"]["id"]["name"]]).column(0).combine_chunks()
+    n_steps = len(ids) // n_nodes
+    in_order = ids.equals(pa.chunked_array([ids[:n_nodes]] * n_steps).combine_chunks())
+    if document["n_steps"]:
+        name = "horizon" if "horizon" in file.schema_arrow.names else "step"
+        steps = file.read(columns=[name]).column(0).to_numpy()
+        in_order &= np.array_equal(steps, np.repeat(np.arange(n_steps) + 1, n_nodes))
+    if not in_order:
+        raise DataError(
+            f"{source} has its rows in another order than they were written in; "
+            "sort them by step and as the nodes were, or write it again"
+        )
 
 
 def _first_rows(file: pq.ParquetFile, columns: list[str], n_rows: int) -> pa.Table:

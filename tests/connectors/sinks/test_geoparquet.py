@@ -114,3 +114,18 @@ def test_foreign_and_broken_files_are_refused(forecast: STGraph, tmp_path: Path)
     (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match="no readable Parquet"):
         read_geoparquet(tmp_path / "cut.parquet")
+
+
+def test_changed_files_are_refused(forecast: STGraph, tmp_path: Path) -> None:
+    """Another program kept our metadata but sorted rows, swapped nodes or dropped a column."""
+    table = pq.read_table(write_geoparquet(forecast, tmp_path / "f.parquet"))
+    n_nodes = forecast.n_nodes
+    swapped = [*range(table.num_rows)]
+    swapped[n_nodes], swapped[n_nodes + 1] = n_nodes + 1, n_nodes
+    for rows in (swapped, range(table.num_rows)[::-1]):
+        pq.write_table(table.take(list(rows)), tmp_path / "f.parquet")
+        with pytest.raises(DataError, match="rows in another order"):
+            read_geoparquet(tmp_path / "f.parquet")
+    pq.write_table(table.drop([forecast.feature_names[0]]), tmp_path / "f.parquet")
+    with pytest.raises(DataError, match="was changed since it was written"):
+        read_geoparquet(tmp_path / "f.parquet")
