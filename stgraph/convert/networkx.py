@@ -57,6 +57,7 @@ def to_networkx(graph: STGraph, *, signal: bool = False) -> nx.DiGraph[Any]:
         dtypes=dict(graph.nodes.dtypes),
         index_dtype=graph.node_ids.dtype,
         edge_dtypes=None if graph.edges is None else dict(edges.dtypes),
+        edge_geometry=getattr(edges, "active_geometry_name", None),
         edge_crs=getattr(edges, "crs", None),
     )
     for node, row in zip(graph.node_ids.tolist(), _records(graph.nodes), strict=True):
@@ -112,8 +113,8 @@ def from_networkx(
         attributes.drop(columns=[n for n in _SIGNAL if n in attributes]), crs or notes.get("crs")
     )
     edge_index, weights, edges = _edges(graph, weight)
-    if edges is not None and notes.get("edge_crs") is not None:
-        edges = gpd.GeoDataFrame(edges, geometry="geometry", crs=notes["edge_crs"])
+    if edges is not None and notes.get("edge_geometry") in edges:
+        edges = gpd.GeoDataFrame(edges, geometry=notes["edge_geometry"], crs=notes["edge_crs"])
     parts: dict[str, Any] = {}
     if "time" in notes and "values" in attributes:
         parts = {

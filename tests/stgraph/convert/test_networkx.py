@@ -60,6 +60,8 @@ def test_edge_geometry(bare: STGraph) -> None:
     assert isinstance(back.edges, gpd.GeoDataFrame)
     assert back.edges.crs == roads.crs
     assert back.equals(graph)
+    graph = graph.replace(edges=roads.rename_geometry("line"))
+    assert from_networkx(to_networkx(graph)).equals(graph)
 
 
 def test_osmnx_layout() -> None:
