@@ -92,6 +92,8 @@ def build_from_distances(
     check_length(report, "sigma_m", sigma_m)
     check_length(report, "max_length_m", max_length_m)
     check_threshold(report, threshold)
+    if sigma_m is not None and weight in ("length", "binary"):
+        report.error("`sigma_m`", f"has no use with weight={weight!r}", "leave one of them out")
     graph = start_graph(places, report)
     columns = [source_column, target_column, length_column]
     pairs = _read_pairs(table, columns, graph.node_ids, report, ignore_unknown=ignore_unknown)
@@ -178,6 +180,9 @@ def _read_pairs(
     ignore_unknown: bool,
 ) -> Pairs:
     """Return the rows of a distance table as pairs of nodes, or note what is wrong with them."""
+    if not isinstance(table, pd.DataFrame):
+        report.error("`table`", f"is a {type(table).__name__}", "pass a DataFrame, a pair a row")
+        return no_pairs()
     missing = [name for name in columns if name not in table.columns]
     for name in missing:
         report.error(
@@ -216,7 +221,7 @@ def match_ids(values: Any, node_ids: pd.Index) -> IntArray:
         values = values.astype("Int64")
     if pd.api.types.is_integer_dtype(node_ids):
         values = pd.to_numeric(values, errors="coerce").astype("Float64")
-    elif pd.api.types.is_integer_dtype(values):
+    elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_numeric_dtype(node_ids):
         values = values.astype(str).where(values.notna())
     positions = pd.Series(np.arange(len(node_ids)), index=node_ids.astype(values.dtype))
     return positions.reindex(values, fill_value=-1).to_numpy(dtype=np.int64)

@@ -121,12 +121,30 @@ def test_unknown_ids_can_be_left_out() -> None:
         (_table(("a", "b", np.inf)), "column 'cost', row 0: holds .*inf"),
         (_table(("a", "b", "far")), "column 'cost', row 0: holds 'far'"),
         (_table(("a", "b", 1.0)).rename(columns={"cost": "costs"}), "did you mean 'costs'"),
+        (_table((1.5, 2.5, 1.0)), "column 'from', row 0: names the unknown node 1.5"),
+        ([("a", "b", 1.0)], "`table`: is a list; pass a DataFrame"),
     ],
-    ids=["unknown", "no id", "negative", "NaN", "infinite", "text", "column"],
+    ids=[
+        "unknown",
+        "no id",
+        "negative",
+        "NaN",
+        "infinite",
+        "text",
+        "column",
+        "numbers",
+        "list",
+    ],
 )
 def test_bad_tables(table: pd.DataFrame, message: str) -> None:
     with pytest.raises(GraphError, match=message):
         build_from_distances(ABC, table)
+
+
+def test_a_width_without_a_kernel_is_refused() -> None:
+    """An option that would do nothing is an error, not ignored."""
+    with pytest.raises(GraphError, match="`sigma_m`: has no use with weight='length'"):
+        build_from_distances(ABC, ROADS, weight="length", sigma_m=100)
 
 
 def test_all_problems_in_one_message() -> None:
