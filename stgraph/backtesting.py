@@ -42,7 +42,8 @@ def evaluate(
     target
         Which target; None takes the first.
     starts
-        Windows to use instead of all behind the validation part.
+        Windows to use instead of all behind the validation part; those before its end were seen
+        in fitting, and their errors say nothing about new data.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def evaluate(
     CheckpointError
         The graph does not fit the model.
     InputError
-        No window is left to test on.
+        No window is left to test on, or `starts` lie outside the data.
     """
     forecaster.check(graph)
     starts = forecaster.test_starts(graph) if starts is None else starts
@@ -63,6 +64,9 @@ def evaluate(
             f"no window lies behind {forecaster.tuned_until}, up to which the model was fitted; "
             f"the data ends at {graph.time[-1]}: give newer data or a larger test share"
         )
+    n_windows = graph.n_steps - forecaster.inputs.window - forecaster.inputs.horizon + 1
+    if min(starts) < 0 or max(starts) >= n_windows:
+        raise InputError(f"`starts` {starts} reach outside the {n_windows} windows of the data")
     names = [feature.name for feature in graph.features if feature.role == "target"]
     column = 0 if target is None else _position(target, names)
     errors = {forecaster.model: _score(forecaster, graph, starts, column)}

@@ -130,6 +130,15 @@ def test_what_does_not_fit_is_refused(make_signal) -> None:
 # ------------------------------------------------------------------------------ backtest
 
 
+@pytest.mark.parametrize(("first", "stop"), [(-1, 5), (0, 1000)])
+def test_windows_outside_the_data_are_refused(make_signal, first: int, stop: int) -> None:
+    """Before the beginning they would silently be those of the end."""
+    graph = make_signal(2)
+    forecaster = fit(graph, model="persistence", window=W, horizon=H)
+    with pytest.raises(InputError, match=rf"`starts` range\({first}, {stop}\) reach outside the"):
+        evaluate(forecaster, graph, starts=range(first, stop))
+
+
 def test_folds_do_not_overlap_and_use_only_the_past(make_signal, monkeypatch) -> None:
     graph = make_signal(2)
     fitted_until: list[pd.Timestamp] = []
