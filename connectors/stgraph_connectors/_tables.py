@@ -76,11 +76,14 @@ def read_table(
         if len(source) == 0:
             report.error(f"`{role}`", "the table has no rows", "pass a table with data")
             return None
+        _note_layer(layer, f"`{role}`", role, report)
         return Table(_plain_frame(source), f"`{role}`")
     path = check_path(source, report, role=role, suffixes=SUFFIXES)
     if path is None:
         return None
     suffix = plain_suffix(path)
+    if suffix not in (*_HDF_SUFFIXES, *_VECTOR_SUFFIXES):
+        _note_layer(layer, path.name, role, report)
     if suffix in _TEXT_SUFFIXES:
         rows = read_lines(path, report, text=text, decimal=decimal)
         if rows is None:
@@ -97,6 +100,13 @@ def read_table(
         report.error(path.name, "the table has no rows", "pass a table with data")
         return None
     return None if frame is None else Table(_plain_frame(frame), path.name)
+
+
+def _note_layer(layer: str | None, name: str, role: str, report: Report) -> None:
+    """Note the name of a layer or key where the source is one table."""
+    if layer is not None:
+        option = "layer" if role == "stations" else "key"
+        report.warning(name, f"is a single table, not {layer!r}", f"{option}= was not used")
 
 
 def _plain_frame(frame: pd.DataFrame) -> pd.DataFrame:

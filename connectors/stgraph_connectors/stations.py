@@ -174,7 +174,9 @@ def read_stations(
     grid = None if signal is None else to_grid(signal, len(places.nodes), grid_options, report)
     features = () if signal is None else _features(signal.features, unit, units, roles, report)
     links = None
-    if adjacency is not None:
+    if adjacency is None and adjacency_ids is not None:
+        report.warning("`adjacency_ids`", "there is no adjacency", "the ids were not used")
+    elif adjacency is not None:
         links = _read_links(adjacency, places, adjacency_ids, report)
     report.raise_errors(DataError, title=_TITLE)
     if grid is not None:
@@ -353,6 +355,9 @@ def _features(
             what = f"role {role!r} of {name!r}{nearest_name(role, known)}"
             report.error("`roles`", what, f"use one of {list(known)}")
     default = unit if len(names) == 1 else ""
+    if unit and len(names) > 1:
+        what = f"{unit!r} cannot be the unit of all of {list(names)}"
+        report.warning("`unit`", what, "it was not used; name each in units=")
     return tuple(
         Feature(name, (units or {}).get(name, default), (roles or {}).get(name, "target"))
         for name in names

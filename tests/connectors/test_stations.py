@@ -525,6 +525,26 @@ def test_a_link_that_is_repeated_is_one_edge(tmp_path: Path) -> None:
     assert repeated in str(graph.report)
 
 
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key": "speed"}, "`readings`: is a single table, not 'speed'; key= was not used"),
+        ({"layer": "all"}, "`stations`: is a single table, not 'all'; layer= was not used"),
+        ({"unit": "km/h"}, "`unit`: 'km/h' cannot be the unit of all of ['value', 'flow']"),
+        ({"adjacency_ids": IDS}, "`adjacency_ids`: there is no adjacency"),
+    ],
+)
+def test_an_option_without_use_is_reported(options: dict, message: str) -> None:
+    """What cannot take effect is said, because somebody expects that it does."""
+    frame = long_frame().assign(flow=1.0)
+    report = read_stations(stations_layer(), frame, **options).report
+    assert message in str(report)
+    assert not read_stations(stations_layer(), frame).report.warnings
+
+
 # ---------------------------------------------------------------- properties
 
 
