@@ -56,8 +56,7 @@ def save_forecaster(forecaster: Forecaster, folder: str | Path) -> Path:
     folder = Path(folder)
     document, arrays = _describe(forecaster)
     try:
-        if folder.exists() and not _is_replaceable(folder):
-            raise OutputError(f"{folder} exists and holds no model; choose another folder")
+        check_target(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
             new = Path(aside) / "new"
@@ -109,11 +108,13 @@ def load_forecaster(folder: str | Path) -> Forecaster:
         ) from error
 
 
-def _is_replaceable(folder: Path) -> bool:
-    """Tell whether a path is a folder that is empty or holds a model and nothing else."""
-    if not folder.is_dir():
-        return False
-    return {entry.name for entry in folder.iterdir()} <= {_MODEL_FILE, _WEIGHTS_FILE}
+def check_target(folder: Path) -> None:
+    """Raise OutputError if a path is there, unless it is an empty folder or a model alone."""
+    if not folder.exists():
+        return
+    known = {_MODEL_FILE, _WEIGHTS_FILE}
+    if not folder.is_dir() or not {entry.name for entry in folder.iterdir()} <= known:
+        raise OutputError(f"{folder} exists and holds no model; choose another folder")
 
 
 def _put_in_place(new: Path, folder: Path, *, old: Path) -> None:

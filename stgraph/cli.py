@@ -130,14 +130,16 @@ def check(
 
     job = _read(config, changes)
     graph = pipeline.load_graph(job)
-    sizes = preflight.job_sizes(job, graph, preflight.check_job(job, graph))
+    split = preflight.check_job(job, graph)
+    sizes = preflight.job_sizes(job, graph, split)
     if json:
         findings = graph.report.to_frame().to_dict(orient="records")
         terminal.print_json({"sizes": sizes, "findings": findings})
         return
     terminal.print_findings(graph.report, title=f"What was found in the data of {config}")
     terminal.print_pairs(sizes, title="What a run would work on")
-    terminal.print_line(f"{config} is ready: stgraph run {config}")
+    command = "run" if split.test else "fit"  # what is not tested cannot be measured
+    terminal.print_line(f"{config} is ready: stgraph {command} {config}")
 
 
 @app.command()

@@ -24,7 +24,7 @@ import pandas as pd
 
 from stgraph import registry
 from stgraph.config import JobConfig
-from stgraph.errors import CheckpointError
+from stgraph.errors import CheckpointError, ConfigError, InputError
 from stgraph.graph import STGraph
 from stgraph.preflight import check_job, split_job
 from stgraph.preprocessing.gaps import fill_gaps
@@ -71,6 +71,11 @@ def run(config: JobConfig, *, resume: bool = False) -> JobResult:
         Something in the config, the data or the run folder cannot be used.
     """
     graph = load_graph(config)
+    if not split_job(config, graph).test:
+        raise ConfigError(
+            "[windows] `fractions`: no window is left to test on; give the test a share, or only "
+            "fit and forecast"
+        )
     forecaster = fit_job(config, graph, resume=resume)
     evaluation = evaluate_job(config, graph, forecaster)
     forecast, paths = forecast_job(config, graph, forecaster)
@@ -216,7 +221,10 @@ def _read_node_metrics(config: JobConfig, graph: STGraph) -> pd.DataFrame | None
     path = config.run.folder / "nodes.csv"
     if not path.exists():
         return None
-    metrics = pd.read_csv(path, dtype={"node": str}).set_index("node")
+    try:
+        metrics = pd.read_csv(path, dtype={"node": str}).set_index("node")
+    except (KeyError, OSError, ValueError) as error:  # pandas' own errors are value errors
+        raise InputError(f"{path} is damaged or cannot be read; evaluate again") from error
     by_text = {str(node): node for node in graph.node_ids}
     metrics.index = metrics.index.map(by_text)
     return metrics[metrics.index.notna()]

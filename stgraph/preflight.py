@@ -137,12 +137,16 @@ def _check_device(device: str) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a run folder that cannot be written to."""
+    """Refuse a run folder that cannot be written to, or whose checkpoint is something else."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise ConfigError(f"[run] `folder`: {there} is a file; choose another folder")
     if not os.access(there, os.W_OK):
         raise ConfigError(f"[run] `folder`: {there} is read-only; choose another folder")
+    if (folder / "checkpoint").exists():
+        from stgraph.checkpoint import check_target
+
+        check_target(folder / "checkpoint")
 
 
 def _rehearse_outputs(config: JobConfig, graph: STGraph) -> None:

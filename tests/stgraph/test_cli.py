@@ -127,6 +127,35 @@ def test_a_model_of_another_config_is_refused(
     assert main([command, "job.toml", "-q", "--set", "model.hidden_size=4"]) == 0
 
 
+def test_what_would_fail_after_training_fails_before_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hours of training must not end in a message about a folder or a share."""
+    no_test = ["job.toml", "--set", "windows.fractions=[0.8, 0.2, 0.0]"]
+    assert main(["check", *no_test]) == 0
+    assert capsys.readouterr().out.endswith("job.toml is ready: stgraph fit job.toml\n")
+    assert main(["run", *no_test]) == 2
+    assert "[windows] `fractions`: no window is left to test on" in capsys.readouterr().err
+    notes = project / "runs/job/checkpoint/notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    for command in ("check", "fit", "run"):
+        assert main([command, "job.toml"]) == 2
+        assert "checkpoint exists and holds no model" in capsys.readouterr().err
+    assert not (project / "runs/job/training").exists()
+
+
+def test_damaged_errors_per_node_are_bad_input(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of ours that somebody edited is no fault of ours."""
+    assert main(["fit", "job.toml", "-q"]) == 0
+    for text in ("", "rubbish", 'a"\n"'):
+        (project / "runs/job/nodes.csv").write_text(text)
+        assert main(["forecast", "job.toml"]) == 2
+        assert "nodes.csv is damaged or cannot be read; evaluate again" in capsys.readouterr().err
+
+
 def test_resume_goes_on_from_the_last_epoch(project: Path) -> None:
     """A longer training continues; that of another model is refused."""
     assert main(["fit", "job.toml", "-q"]) == 0
