@@ -158,6 +158,7 @@ def load_checkpoint(config: JobConfig) -> Forecaster:
         ("[model] options", options, dict(forecaster.options)),
         ("[windows] `window`", config.windows.window, inputs.window),
         ("[windows] `horizon`", config.windows.horizon, inputs.horizon),
+        ("[prepare.gaps] given", config.prepare.gaps is not None, inputs.use_filled),
         ("[prepare] `holidays`", config.prepare.holidays, inputs.holidays),
     ):
         if asked != fitted:

@@ -397,6 +397,7 @@ def _describe_job(
         "train": repr(sorted(learning.items())),
         "windows": repr(split),
         "features": repr(graph.features),
+        "use_filled": repr(inputs.use_filled),
         "calendar": repr((inputs.zone, inputs.holidays, inputs.calendar)),
         "nodes": sha256(repr(graph.node_ids.tolist()).encode()).hexdigest(),
         "edges": sha256(edges).hexdigest(),

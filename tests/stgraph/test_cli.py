@@ -119,10 +119,12 @@ def test_a_model_of_another_config_is_refused(
 ) -> None:
     """Results of one model under the name of another would be a lie."""
     assert main(["fit", "job.toml", "-q", "--set", "model.hidden_size=4"]) == 0
-    assert main([command, "job.toml", "-q", "--set", "windows.horizon=5"]) == 2
+    changes = ["--set", "windows.horizon=5", "--set", "prepare.gaps.max_steps=3"]
+    assert main([command, "job.toml", "-q", *changes]) == 2
     message = capsys.readouterr().err
-    assert "fitted with another config; fit again, or give the same as then: 2 prob" in message
+    assert "fitted with another config; fit again, or give the same as then: 3 prob" in message
     assert "[model] options: is {'hidden_size': 8} in the config, but the model has {'h" in message
+    assert "[prepare.gaps] given: is True in the config, but the model has False" in message
     assert "[windows] `horizon`: is 5 in the config, but the model has 4" in message
     assert main([command, "job.toml", "-q", "--set", "model.hidden_size=4"]) == 0
 
