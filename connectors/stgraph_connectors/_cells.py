@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -50,6 +52,8 @@ def to_numbers(
 def _advice(text: str) -> str:
     """Say what to do about a cell that is no number."""
     text = text.strip()
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", text):
+        return "take the thousands separators out, or pass decimal=',' if it is a decimal comma"
     if is_number(text.replace(",", ".", 1)):
         return "it looks like a decimal comma; pass decimal=','"
     if is_number("".join(text.split())):

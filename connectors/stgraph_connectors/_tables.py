@@ -73,11 +73,8 @@ def read_table(
         Decimal sign of text files.
     """
     if isinstance(source, pd.DataFrame):
-        if len(source) == 0:
-            report.error(f"`{role}`", "the table has no rows", "pass a table with data")
-            return None
         _note_layer(layer, f"`{role}`", role, report)
-        return Table(_plain_frame(source), f"`{role}`")
+        return _take_frame(source, f"`{role}`", report)
     path = check_path(source, report, role=role, suffixes=SUFFIXES)
     if path is None:
         return None
@@ -100,6 +97,19 @@ def read_table(
         report.error(path.name, "the table has no rows", "pass a table with data")
         return None
     return None if frame is None else Table(_plain_frame(frame), path.name)
+
+
+def _take_frame(frame: pd.DataFrame, name: str, report: Report) -> Table | None:
+    """Return a frame of the caller as a table, or note why it cannot be one."""
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        names = [str(label) for label in twice.unique()[:5]]
+        report.error(name, f"columns appear twice: {names}", "rename them")
+        return None
+    if len(frame) == 0:
+        report.error(name, "the table has no rows", "pass a table with data")
+        return None
+    return Table(_plain_frame(frame), name)
 
 
 def _note_layer(layer: str | None, name: str, role: str, report: Report) -> None:

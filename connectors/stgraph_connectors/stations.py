@@ -157,11 +157,14 @@ def read_stations(
     ):
         _check_word(name, given, known, report)
     _check_clock(zone, step_minutes, {"start": start, "stop": stop}, report)
+    _check_format(time_format, report)
     report.raise_errors(DataError, title=_TITLE)
     place_options = PlaceOptions(
         layer, id_column, lat_column, lon_column, x_column, y_column, crs,
         missing_coordinates, decimal,
     )  # fmt: skip
+    if isinstance(value_columns, str):
+        value_columns = [value_columns]
     reading_options = ReadingOptions(
         reading_id_column, time_column, value_columns, layout, feature, zone, time_format,
         decimal, key,
@@ -207,8 +210,10 @@ def _check_clock(
     if zone not in available_timezones():
         what = f"unknown time zone {zone!r}{nearest_name(zone, available_timezones())}"
         report.error("`zone`", what, "use an IANA name such as 'Europe/Berlin' or 'Etc/GMT-10'")
-    if step_minutes is not None and not (math.isfinite(step_minutes) and step_minutes >= 1e-4):
-        report.error("`step_minutes`", f"is {step_minutes}", "give minutes above 0")
+    if step_minutes is not None:
+        is_number = isinstance(step_minutes, int | float) and math.isfinite(step_minutes)
+        if not is_number or step_minutes < 1e-4:
+            report.error("`step_minutes`", f"is {step_minutes!r}", "give minutes above 0")
     for name, limit in limits.items():
         try:
             is_time = limit is None or not pd.isna(pd.Timestamp(limit))
@@ -219,13 +224,24 @@ def _check_clock(
             report.error(f"`{name}`", what, "write 2024-01-31 or 2024-01-31 16:45")
 
 
+def _check_format(time_format: str | None, report: Report) -> None:
+    """Note a format of times that cannot be."""
+    try:
+        pd.to_datetime(["2024"], format=time_format, errors="coerce")
+    except (ValueError, TypeError) as error:
+        todo = "write it as for strptime, such as '%d.%m.%Y %H:%M'"
+        report.error("`time_format`", f"is {time_format!r} ({error})", todo)
+
+
 def _as_list(
     readings: str | Path | pd.DataFrame | Sequence[str | Path | pd.DataFrame] | None,
 ) -> list[str | Path | pd.DataFrame]:
     """Return the sources of readings as a list."""
     if readings is None:
         return []
-    return [readings] if isinstance(readings, str | Path | pd.DataFrame) else list(readings)
+    if isinstance(readings, Sequence) and not isinstance(readings, str):
+        return list(readings)
+    return [readings]  # what is no table is refused where it is read
 
 
 def _name(source: object) -> str:

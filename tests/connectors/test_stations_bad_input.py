@@ -443,6 +443,23 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
         text(roles={"speed": "goal"}),
         ("`roles`: role 'goal' of 'speed'", "use one of ['target'"),
     ),
+    "format of times that is none": (
+        text(time_format="%Q"),
+        ("`time_format`: is '%Q' ('Q' is a bad directive", "as for strptime"),
+    ),
+    "step that is text": (text(step_minutes="5"), ("`step_minutes`: is '5'", "minutes above 0")),
+    "readings that are no table": (
+        frames(layer(), 5),
+        ("`readings`: is a int; pass a path or a table",),
+    ),
+    "frame with a column twice": (
+        frames(layer(), pd.DataFrame([[0, 1, 2]], columns=["time", "a", "a"])),
+        ("`readings`: columns appear twice: ['a']; rename them",),
+    ),
+    "thousands separators": (
+        text(readings=swap("00:00,0", '00:00,"1,234"')),
+        ("'1,234' is no number", "take the thousands separators out"),
+    ),
     # adjacency
     "adjacency that runs something": (
         adjacency("adj_mx.pkl", b"cos\nsystem\n(S'true'\ntR."),
