@@ -361,8 +361,10 @@ def _scatter(
 ) -> npt.NDArray[np.float32]:
     """Return the (T, N, F) array; what nobody read is NaN."""
     n_steps, n_nodes, _ = shape
+    with np.errstate(over="ignore"):  # what is too large is an error already
+        values = values.astype(np.float32, copy=False)
     if values.ndim == 3 and len(bins) == n_steps and np.array_equal(stations, np.arange(n_nodes)):
-        return values.astype(np.float32, copy=False)
+        return values
     grid = np.full(shape, np.nan, dtype=np.float32)
     if values.ndim == 3:
         grid[bins[:, None], stations[None, :]] = values

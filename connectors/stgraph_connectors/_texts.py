@@ -75,7 +75,7 @@ def read_lines(
     if raw is None:
         return None
     separator = _sniff_separator(raw, path.name, report)
-    head = raw.split(b"\n", 1)[0].decode().rstrip("\r")
+    head = raw.split(b"\n", 1)[0].decode().replace("\r", " ")
     fields = [field.strip() for field in next(csv.reader([head], delimiter=separator))]
     headless = len(fields) > 1 and all(is_number(field) for field in fields)
     if headless:
@@ -134,7 +134,9 @@ def _read_bytes(path: Path, report: Report) -> bytes | None:
         what = f"byte {raw.index(0)} is zero, so it is no text"
         report.error(path.name, what, "save the table as CSV")
         return None
-    return _to_utf8(raw.replace(b"\r\n", b"\n"), path.name, report)
+    # lines end in \n, \r\n, or \r alone as on old Macs
+    raw = raw.replace(b"\r\n", b"\n") if b"\n" in raw else raw.replace(b"\r", b"\n")
+    return _to_utf8(raw, path.name, report)
 
 
 def _to_utf8(raw: bytes, name: str, report: Report) -> bytes:

@@ -169,12 +169,13 @@ def test_the_locations_of_metr_la_and_pems_bay(tmp_path: Path) -> None:
         b"\xef\xbb\xbf" + STATIONS_CSV.encode(),
         STATIONS_CSV.encode("utf-16"),
         STATIONS_CSV.replace("\n", "\r\n").encode(),
+        STATIONS_CSV.replace("\n", "\r").encode(),
         STATIONS_CSV.replace(",", ";").encode(),
         STATIONS_CSV.replace(",", "\t").encode(),
         STATIONS_CSV.replace("\n12", "\n\n12").encode() + b"\n",
         STATIONS_CSV.replace("High St", '"High St, North"').encode(),
     ],
-    ids=["bom", "utf-16", "crlf", "semicolon", "tab", "blank lines", "quotes"],
+    ids=["bom", "utf-16", "crlf", "cr", "semicolon", "tab", "blank lines", "quotes"],
 )
 def test_spellings_of_csv(tmp_path: Path, raw: bytes) -> None:
     """What spreadsheets make of a CSV is read."""

@@ -353,6 +353,10 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
         text(readings=swap("02:00,2,2", "02:00,2,broken", base=WIDE)),
         ("readings.csv, column `b`, line 4: 'broken' is no number",),
     ),
+    "reading beyond 32 bits": (
+        text(readings=swap("00:00,0", "00:00,1e39")),
+        ("column `speed`, line 2: 1e+39 is no finite 32-bit number",),
+    ),
     "infinite reading": (
         text(readings=swap("03:00,3", "03:00,inf")),
         ("column `speed`, line 5: inf is no finite 32-bit number", "leave the cell empty"),
