@@ -282,6 +282,11 @@ def fit_inputs(
     step = graph.step
     if step is None:
         raise InputError("the graph has no time step; at least two instants are needed")
+    if use_filled and graph.provenance.get("gaps_look_ahead"):
+        raise InputError(
+            "`use_filled` would show the future: the gaps were filled from later readings; "
+            "use fill_gaps(..., causal=True)"
+        )
     seen = graph.select_steps(0, train_steps)
     targets = graph.feature_positions("target")
     if not targets:

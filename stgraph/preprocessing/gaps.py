@@ -105,7 +105,8 @@ def fill_gaps(
             fillers |= _bridge(graph, season=season, causal=causal, fit_steps=fit_steps)
         else:
             fillers |= _neighbours(graph)
-    return _fill(graph, fillers)
+    filled = _fill(graph, fillers)
+    return filled.replace(provenance={**filled.provenance, "gaps_look_ahead": not causal})
 
 
 def fill_linear(graph: STGraph, *, max_steps: int | None = None, causal: bool = False) -> STGraph:

@@ -12,6 +12,7 @@ import pytest
 from stgraph.errors import InputError
 from stgraph.graph import Feature, STGraph
 from stgraph.inputs import Inputs, Source, fit_inputs
+from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.profiles import Profile
 from stgraph.preprocessing.scalers import Scaler
 
@@ -314,3 +315,14 @@ def test_filled_gaps_are_inputs_only_when_asked_for(three_days: STGraph) -> None
     assert filled.x[0, :, 0, 1].tolist() == [1, 0, 1]
     assert not filled.y_mask[0, 0].any()
     assert filled.y[0, 0].item() == 0
+
+
+def test_gaps_filled_from_later_readings_are_no_inputs(three_days: STGraph) -> None:
+    mask = np.ones((72, 1, 1), dtype=bool)
+    mask[20] = False
+    gappy = three_days.replace(mask=mask)
+    ahead = fill_gaps(gappy, methods=("linear",))
+    with pytest.raises(InputError, match=r"show the future.*causal=True"):
+        fit_inputs(ahead, window=3, horizon=2, train_steps=60, use_filled=True)
+    causal = fill_gaps(gappy, methods=("linear",), causal=True)
+    fit_inputs(causal, window=3, horizon=2, train_steps=60, use_filled=True)
