@@ -48,6 +48,7 @@ class PrepareConfig(BaseModel):
     """``[prepare]``: what happens to the readings before a model sees them."""
 
     model_config = _STAGE
+    scaler: Literal["standard", "minmax", "robust"] = "standard"  # of each node's readings
     holidays: str | None = None  # country code such as "NZ" or "DE-BY" (extra `holidays`)
     outliers: Mapping[str, Any] | None = None  # options of `mask_outliers`; None: all is believed
     gaps: Mapping[str, Any] | None = None  # options of `fill_gaps`; None: gaps stay gaps

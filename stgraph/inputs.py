@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -312,19 +311,14 @@ def fit_inputs(
         left_out = leave_day_out(
             values, mask, seen.time, graph.zone, season=profile.season, smooth=profile.smooth
         )
-        inputs = _with(inputs, profile=profile)
-    inputs = _with(inputs, season_steps=_season_steps(step, seen.n_steps))
+        inputs = replace(inputs, profile=profile)
+    inputs = replace(inputs, season_steps=_season_steps(step, seen.n_steps))
     if inputs.profile is not None and inputs.season_steps * step == _WEEK:
-        inputs = _with(inputs, profile_share=_best_share(graph, inputs, train_steps))
+        inputs = replace(inputs, profile_share=_best_share(graph, inputs, train_steps))
     source = Source(graph, inputs, left_out=left_out)
     decay, spread = _fit_anchor(source, train_steps)
-    inputs = _with(inputs, decay=decay, spread=spread)
+    inputs = replace(inputs, decay=decay, spread=spread)
     return inputs, Source(graph, inputs, left_out=left_out)
-
-
-def _with(inputs: Inputs, **parts: Any) -> Inputs:
-    """Return the inputs with some parts replaced."""
-    return Inputs(**{**inputs.__dict__, **parts})
 
 
 def _check_targets(graph: STGraph, mask: BoolArray, targets: list[int]) -> None:
@@ -392,7 +386,7 @@ def _best_share(graph: STGraph, inputs: Inputs, train_steps: int) -> float:
     profile = fit_profile(
         early.values[..., targets], early.mask[..., targets], early.time, graph.zone
     )
-    source = Source(graph, _with(inputs, profile=profile, profile_share=0.0))
+    source = Source(graph, replace(inputs, profile=profile, profile_share=0.0))
     steps = np.arange(cut, train_steps)[:, None]
     recent, level, _ = source.levels(steps, steps[:, 0])
     shares = np.linspace(0, 1, 5)

@@ -124,6 +124,7 @@ def fit_job(config: JobConfig, graph: STGraph, *, resume: bool = False) -> Forec
         graph,
         model=config.model.name,
         options=config.model.options,
+        scaler=config.prepare.scaler,
         holidays=config.prepare.holidays,
         use_filled=config.prepare.gaps is not None,
         train=config.train,
@@ -159,6 +160,7 @@ def load_checkpoint(config: JobConfig) -> Forecaster:
         ("[windows] `window`", config.windows.window, inputs.window),
         ("[windows] `horizon`", config.windows.horizon, inputs.horizon),
         ("[prepare.gaps] given", config.prepare.gaps is not None, inputs.use_filled),
+        ("[prepare] `scaler`", config.prepare.scaler, inputs.scaler.kind),
         ("[prepare] `holidays`", config.prepare.holidays, inputs.holidays),
     ):
         if asked != fitted:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -52,6 +52,7 @@ def fit(
     window: int = 12,
     horizon: int = 12,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    scaler: Literal["standard", "minmax", "robust"] = "standard",
     holidays: str | None = None,
     use_filled: bool = False,
     train: TrainConfig | None = None,
@@ -74,6 +75,8 @@ def fit(
     fractions
         Shares of the windows, in time order, for training, validation (early stopping and
         calibration) and test (never looked at).
+    scaler
+        How every node's readings are scaled: by mean and deviation, by range, or by quartiles.
     holidays
         Country or country-subdivision code whose holidays become inputs.
     use_filled
@@ -113,6 +116,7 @@ def fit(
         window=split.window,
         horizon=split.horizon,
         train_steps=split.train_steps.stop,
+        scaler=scaler,
         holidays=holidays,
         use_filled=use_filled,
     )
@@ -397,6 +401,7 @@ def _describe_job(
         "train": repr(sorted(learning.items())),
         "windows": repr(split),
         "features": repr(graph.features),
+        "scaler": repr(inputs.scaler.kind),
         "use_filled": repr(inputs.use_filled),
         "calendar": repr((inputs.zone, inputs.holidays, inputs.calendar)),
         "nodes": sha256(repr(graph.node_ids.tolist()).encode()).hexdigest(),

@@ -486,3 +486,12 @@ def test_too_little_data_says_how_much_is_needed(make_signal) -> None:
 def test_a_name_nobody_registered(make_signal) -> None:
     with pytest.raises(InputError, match=r"no model is called 'gcn_lst'.*'gcn_lstm'"):
         trained(make_signal(3), model="gcn_lst")
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
+def test_the_scaler_asked_for_is_used_and_leaves_a_linear_forecast_alone(make_signal, kind) -> None:
+    graph = make_signal(3, 24 * 6)
+    forecaster = fit(graph, model="persistence", window=4, horizon=2, scaler=kind)
+    assert forecaster.inputs.scaler.kind == kind
+    last = graph.values[-1, :, 0]
+    np.testing.assert_allclose(forecaster.forecast(graph).values[0, :, 0], last, rtol=1e-4)
