@@ -134,8 +134,8 @@ class Source:
 
         targets = inputs.targets
         filled = self._fill(past, values[..., targets], mask[..., targets], expected_past)
-        scaled = (filled - self._center) / self._scale
-        x = [scaled, mask[..., targets].astype(np.float32), self._scaled(expected_past)]
+        observed = mask[..., targets].astype(np.float32)
+        x = [self._scaled(filled), observed, self._scaled(expected_past)]
         side = inputs.others + inputs.known
         if side:
             whole = np.where(mask, values, inputs.scaler.center)
@@ -149,8 +149,7 @@ class Source:
         shape = (*ahead.shape, graph.n_nodes, self._calendar.shape[1])
         u.append(np.broadcast_to(self._calendar[ahead][:, :, None], shape))
 
-        y_mask = future_mask[..., targets]
-        y = np.where(y_mask, future[..., targets], np.float32(0))
+        y, y_mask = future[..., targets], future_mask[..., targets]
         return Arrays(np.concatenate(x, -1), np.concatenate(u, -1), y, y_mask)
 
     def levels(self, steps: IntArray, issued: IntArray) -> tuple[FloatArray, ...]:

@@ -11,10 +11,18 @@ from pathlib import Path
 
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
-from stgraph.errors import InputError, OutputError, STGraphError
+from stgraph.errors import DataError, InputError, OutputError, STGraphError
 
 _DISK_ERRORS = (OSError, sqlite3.Error, DataSourceError, DataLayerError, FeatureError)
 _SIDECARS = ("-wal", "-shm", "-journal")  # what SQLite may keep beside a file
+
+
+def existing_file(source: str | Path) -> Path:
+    """Return the path of a file to read, or raise DataError where there is none."""
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"there is no file {str(source)!r}; check the path")
+    return path
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from stgraph_connectors.sinks._document import (
     restore_graph,
 )
 from stgraph_connectors.sinks._edges import decode_edges, encode_edges
-from stgraph_connectors.sinks._files import written_aside
+from stgraph_connectors.sinks._files import existing_file, written_aside
 from stgraph_connectors.sinks._gpkg_styles import (
     LayerNames,
     add_metric_styles,
@@ -137,9 +137,7 @@ def read_geopackage(source: str | Path) -> STGraph:
     DataError
         The file is missing, damaged, or was not written by `write_geopackage`.
     """
-    path = Path(source)
-    if not path.is_file():
-        raise DataError(f"there is no file {str(source)!r}; check the path")
+    path = existing_file(source)
     try:
         with closing(_gpkg.open_to_read(path)) as db:
             document = parse_document(_gpkg.read_document(db), source=repr(str(source)))

@@ -26,7 +26,7 @@ from stgraph_connectors.sinks._document import (
     restore_graph,
 )
 from stgraph_connectors.sinks._edges import decode_edges, encode_edges
-from stgraph_connectors.sinks._files import written_aside
+from stgraph_connectors.sinks._files import existing_file, written_aside
 
 _KEY, _EDGES = b"stgraph", b"stgraph:edges"
 _OWN = ("geometry", "node_id", "time", "target_time", "horizon", "step", "local_time", "issued_at")
@@ -96,9 +96,7 @@ def read_geoparquet(source: str | Path) -> STGraph:
     DataError
         The file is missing, damaged, or was not written by `write_geoparquet`.
     """
-    path = Path(source)
-    if not path.is_file():
-        raise DataError(f"there is no file {str(source)!r}; check the path")
+    path = existing_file(source)
     try:
         with pq.ParquetFile(path) as file, as_written(repr(str(source))):
             return _read_graph(file, source=repr(str(source)))
