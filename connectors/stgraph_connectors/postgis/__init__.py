@@ -1,0 +1,1 @@
+"""Forecasts and readings in PostGIS: schema, publishing, layers for QGIS, reading back."""

@@ -1,0 +1,313 @@
+"""Nodes, edges and quantities of a dataset: written once, changed only where they differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from stgraph.errors import DataError
+from stgraph.graph import Feature, STGraph
+from stgraph_connectors.postgis.connect import Connection, qualified
+from stgraph_connectors.postgis.copying import copy_records
+from stgraph_connectors.postgis.schema import acting_as_owner
+from stgraph_connectors.sinks._document import encode_nodes
+from stgraph_connectors.sinks._edges import encode_edges
+from stgraph_connectors.sinks._tables import to_json
+from stgraph_connectors.styles import quantile_of, stem_of
+
+logger = logging.getLogger(__name__)
+
+_OWN_EDGE_COLUMNS = ("source", "target", "source_fid", "target_fid", "weight", "unit")
+_KINDS: tuple[LiteralString, ...] = ("Point", "LineString", "Polygon")
+_SINGLE = {"MultiPoint": "Point", "MultiLineString": "LineString", "MultiPolygon": "Polygon"}
+
+
+def sync_nodes(connection: Connection, schema: str, graph: STGraph) -> npt.NDArray[np.int64]:
+    """Bring the table `node` up to date and return the number of each node of the graph, (N,).
+
+    Nodes that are not in the graph stay: older issues are about them.
+
+    Raises
+    ------
+    DataError
+        Ids that are the same as text, mixed or foreign kinds of geometry, no EPSG code.
+    """
+    ids = node_texts(graph)
+    srid, kind = geometry_type(graph)
+    columns, notes = encode_nodes(graph.nodes, reserved=("id", "kind", "geom"))
+    shapes = _ewkb(graph.nodes.geometry.to_numpy(), srid, multi=kind.startswith("Multi"))
+    attributes = to_json_rows(columns, without=("node_id",))
+    kinds = graph.nodes["kind"].astype(str).tolist()
+    digest = _digest(srid, kind, *ids, *kinds, *(s or b"" for s in shapes), *attributes)
+    dataset = qualified(schema, "dataset")
+    known = connection.execute(
+        sql.SQL("SELECT nodes_digest, srid, geometry_type FROM {}").format(dataset)
+    ).fetchone()
+    if known is None or known[0] != digest:
+        found = (None, None) if known is None else known[1:]
+        _type_geometry(connection, schema, found, (srid, kind))
+        _write_nodes(connection, schema, zip(ids, kinds, shapes, attributes, strict=True))
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET nodes_digest = %s, srid = %s, geometry_type = %s, zone = %s, "
+                "weight_unit = %s, nodes = %s"
+            ).format(dataset),
+            (digest, srid, kind, graph.zone, graph.weight_unit, json.dumps(notes)),
+        )
+    rows = connection.execute(
+        sql.SQL("SELECT id, node_id FROM {} WHERE id = ANY(%s)").format(qualified(schema, "node")),
+        (ids,),
+        binary=True,
+    ).fetchall()
+    numbers: dict[str, int] = dict(rows)
+    return np.array([numbers[text] for text in ids], dtype=np.int64)
+
+
+def sync_edges(
+    connection: Connection, schema: str, graph: STGraph, numbers: npt.NDArray[np.int64]
+) -> None:
+    """Replace the table `edge` if the graph has others."""
+    columns, lines, notes = encode_edges(graph)
+    srid, _ = geometry_type(graph)
+    own = lines if lines.crs is None or graph.nodes.crs is None else lines.to_crs(graph.nodes.crs)
+    shapes = _ewkb(own.to_numpy(), srid, multi=False)
+    attributes = to_json_rows(columns, without=_OWN_EDGE_COLUMNS)
+    source, target = numbers[graph.edge_index]
+    digest = _digest(
+        source.tobytes(),
+        target.tobytes(),
+        graph.edge_weight.tobytes(),
+        *(shape or b"" for shape in shapes),
+        *attributes,
+    )
+    dataset, edge = qualified(schema, "dataset"), qualified(schema, "edge")
+    known = connection.execute(sql.SQL("SELECT edges_digest FROM {}").format(dataset)).fetchone()
+    if known is not None and known[0] == digest:
+        return
+    connection.execute(sql.SQL("DELETE FROM {}").format(edge))
+    copy_records(
+        connection,
+        edge,
+        {
+            "edge_id": "int4",
+            "source": "int4",
+            "target": "int4",
+            "weight": "float4",
+            "geom": "bytea",
+            "attributes": "jsonb",
+        },
+        (
+            (i + 1, int(source[i]), int(target[i]), float(graph.edge_weight[i]), shapes[i], text)
+            for i, text in enumerate(map(_as_jsonb, attributes))
+        ),
+    )
+    connection.execute(
+        sql.SQL("UPDATE {} SET edges_digest = %s, edges = %s").format(dataset),
+        (digest, json.dumps(notes)),
+    )
+
+
+def sync_features(
+    connection: Connection,
+    schema: str,
+    features: Sequence[Feature],
+    levels: Mapping[str, list[float]],
+) -> dict[str, int]:
+    """Bring the table `feature` up to date and return the number of each name."""
+    numbers: dict[str, int] = {}
+    query = sql.SQL(
+        "INSERT INTO {} AS f (name, unit, role, levels) VALUES (%s, %s, %s, %s) "
+        "ON CONFLICT (name) DO UPDATE SET unit = excluded.unit, role = excluded.role, "
+        "levels = CASE WHEN cardinality(excluded.levels) > 0 THEN excluded.levels "
+        "ELSE f.levels END RETURNING feature_id"
+    ).format(qualified(schema, "feature"))
+    for feature in features:
+        row = connection.execute(
+            query, (feature.name, feature.unit, feature.role, levels.get(feature.name, []))
+        ).fetchone()
+        numbers[feature.name] = int(row[0])  # type: ignore[index]  # RETURNING gives a row
+    return numbers
+
+
+def group_quantiles(features: Sequence[Feature]) -> dict[str, list[int]]:
+    """Return, per quantity, the positions of its quantiles in ascending level.
+
+    A quantile without its quantity (``speed_q90`` but no ``speed``) is a quantity of its own.
+    """
+    names = {feature.name for feature in features}
+    groups: dict[str, list[int]] = {}
+    for position, feature in enumerate(features):
+        stem = stem_of(feature.name)
+        if stem == feature.name or stem not in names:
+            groups.setdefault(feature.name, [])
+        else:
+            groups.setdefault(stem, []).append(position)
+    for positions in groups.values():
+        positions.sort(key=lambda i: quantile_of(features[i].name) or 0.0)
+    return groups
+
+
+def node_texts(graph: STGraph) -> list[str]:
+    """Return the ids of all nodes as text.
+
+    Raises
+    ------
+    DataError
+        Two ids are the same as text, or hold what a database text cannot.
+    """
+    ids = [str(node) for node in graph.node_ids]
+    if len(set(ids)) < len(ids):
+        twice = sorted({text for text in ids if ids.count(text) > 1})[:3] if len(ids) < 5000 else ""
+        raise DataError(f"node ids are the same as text: {twice}; rename the nodes")
+    odd = [text for text in ids if "\x00" in text]
+    if odd:
+        raise DataError(f"node id {odd[0]!r} holds a zero character; rename the node")
+    return ids
+
+
+def geometry_type(graph: STGraph) -> tuple[int, LiteralString]:
+    """Return the SRID and the one type of geometry that all nodes fit, such as ``LineString``.
+
+    Raises
+    ------
+    DataError
+        Points are mixed with lines or areas, or the CRS has no EPSG code.
+    """
+    types = {str(name) for name in graph.nodes.geometry.geom_type.dropna()}
+    single = {_SINGLE.get(name, name) for name in types}
+    if len(single) > 1 or single - set(_SINGLE.values()):
+        raise DataError(
+            f"nodes are {sorted(types)}; one layer has one kind of geometry: use points, lines or "
+            "polygons"
+        )
+    kind = next((known for known in _KINDS if known in single), "Point")
+    if types != single and types:
+        kind = f"Multi{kind}"
+    crs = graph.nodes.crs
+    code = 4326 if crs is None else crs.to_epsg(min_confidence=100)
+    if crs is not None and code is None:
+        raise DataError(
+            f"the CRS of the nodes ({crs.name}) has no EPSG code; convert them: "
+            "nodes.to_crs('EPSG:4326')"
+        )
+    return int(code or 4326), kind
+
+
+def to_json_rows(columns: Mapping[str, Any], *, without: Sequence[str]) -> list[str]:
+    """Return one JSON object per row of some columns."""
+    kept = {name: _plain(values) for name, values in columns.items() if name not in without}
+    n_rows = len(next(iter(columns.values())))
+    if not kept:
+        return ["{}"] * n_rows
+    return [to_json(dict(zip(kept, row, strict=True))) for row in zip(*kept.values(), strict=True)]
+
+
+def _as_jsonb(text: str) -> Jsonb:
+    """Return text that is JSON already as the driver takes it."""
+    return Jsonb(text, dumps=str)
+
+
+def _plain(values: Any) -> list[Any]:
+    """Return values as JSON knows them; what is no number is missing."""
+    if isinstance(values, pd.DatetimeIndex):
+        return [None if pd.isna(value) else value.isoformat() for value in values]
+    listed = np.asarray(values).tolist()
+    return [None if isinstance(x, float) and not math.isfinite(x) else x for x in listed]
+
+
+def _ewkb(shapes: Any, srid: int, *, multi: bool) -> list[bytes | None]:
+    """Return geometries as PostGIS takes them, all multi-part if some are."""
+    shapes = np.asarray(shapes, dtype=object)
+    if multi:
+        shapes = np.array([_as_multi(shape) for shape in shapes], dtype=object)
+    if shapely.has_z(shapes).any():
+        logger.warning("heights of the geometries are left out: the layers are flat")
+        shapes = shapely.force_2d(shapes)
+    texts = shapely.to_wkb(shapely.set_srid(shapes, srid), include_srid=True)
+    return [None if text is None else bytes(text) for text in texts]
+
+
+def _as_multi(shape: Any) -> Any:
+    """Return a geometry as one with parts."""
+    if shape is None or shape.geom_type.startswith("Multi"):
+        return shape
+    build: Any = {
+        "Point": shapely.multipoints,
+        "LineString": shapely.multilinestrings,
+        "Polygon": shapely.multipolygons,
+    }[shape.geom_type]
+    return build([shape])
+
+
+def _type_geometry(
+    connection: Connection, schema: str, found: tuple[Any, Any], wanted: tuple[int, str]
+) -> None:
+    """Give the geometry columns their type, if they have another."""
+    if found == wanted:
+        return
+    if found[0] is not None and (found[0] != wanted[0] or _part(found[1]) != _part(wanted[1])):
+        raise DataError(
+            f"schema {schema!r} holds {found[1]} in EPSG:{found[0]}, and this graph has "
+            f"{wanted[1]} in EPSG:{wanted[0]}; use another `schema`, or convert the nodes"
+        )
+    srid, kind = wanted
+    if str(found[1]).startswith("Multi"):
+        return  # parts alone fit in as well
+    change = "ALTER TABLE {} ALTER COLUMN geom TYPE geometry({}, {}) USING {}"
+    value = sql.SQL("ST_Multi(geom)" if kind.startswith("Multi") else "geom")
+    with acting_as_owner(connection, schema):
+        connection.execute(
+            sql.SQL(change).format(
+                qualified(schema, "node"), sql.SQL(kind), sql.Literal(srid), value
+            )
+        )
+
+
+def _part(kind: str) -> str:
+    """Return the type of one part."""
+    return _SINGLE.get(kind, kind)
+
+
+def _write_nodes(connection: Connection, schema: str, rows: Any) -> None:
+    """Add new nodes and change those that differ."""
+    connection.execute(
+        "CREATE TEMP TABLE staged_node (place integer, id text, kind text, geom geometry, "
+        "attributes jsonb) ON COMMIT DROP"
+    )
+    copy_records(
+        connection,
+        sql.Identifier("pg_temp", "staged_node"),
+        {"place": "int4", "id": "text", "kind": "text", "geom": "bytea", "attributes": "jsonb"},
+        ((i, *row[:3], _as_jsonb(row[3])) for i, row in enumerate(rows)),
+    )
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO {} AS n (id, kind, geom, attributes) SELECT id, kind, geom, attributes "
+            "FROM pg_temp.staged_node ORDER BY place ON CONFLICT (id) DO UPDATE SET "
+            "kind = excluded.kind, geom = excluded.geom, attributes = excluded.attributes "
+            "WHERE (n.kind, n.attributes) IS DISTINCT FROM (excluded.kind, excluded.attributes) "
+            "OR NOT coalesce(ST_OrderingEquals(n.geom, excluded.geom), n.geom IS NULL)"
+        ).format(qualified(schema, "node"))
+    )
+    connection.execute("DROP TABLE pg_temp.staged_node")
+
+
+def _digest(*parts: object) -> str:
+    """Return a fingerprint of values and texts."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
