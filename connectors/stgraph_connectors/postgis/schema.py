@@ -372,7 +372,7 @@ def _hand_over(connection: Connection, schema: str, owner: str) -> None:
     for name, arguments in rows:
         routine = sql.SQL("{}({})").format(
             qualified(schema, name),
-            sql.SQL(cast(LiteralString, arguments)),  # from the catalogue
+            sql.SQL(arguments),  # from the catalogue
         )
         execute(connection, "ALTER FUNCTION {} OWNER TO {}", routine, sql.Identifier(owner))
 
