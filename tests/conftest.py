@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 import pytest
-from postgres_programs import PostgresMissingError
+from postgres_programs import PostgresMissingError, Programs, need_programs
 from psycopg import sql
 from throwaway_postgres import Server, open_server, start_server
 
@@ -19,7 +19,13 @@ from stgraph.graph import Feature, STGraph
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 NEVER_SKIPPED = ("data", "postgis", "qgis")  # in CI
-DATABASE_FIXTURES = {"postgres_server", "durable_server", "database", "module_database"}
+DATABASE_FIXTURES = {
+    "postgres_programs",
+    "postgres_server",
+    "durable_server",
+    "database",
+    "module_database",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -92,6 +98,15 @@ def graph(points: gpd.GeoDataFrame) -> STGraph:
 
 
 @pytest.fixture(scope="session")
+def postgres_programs() -> Programs:
+    """An installed PostgreSQL with PostGIS, for tests that call `start_server` themselves."""
+    try:
+        return need_programs()
+    except PostgresMissingError as error:
+        pytest.fail(str(error)) if IN_CI else pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
     """A server with PostGIS: that of STGRAPH_TEST_DSN, or a throw-away one (without fsync)."""
     try:
@@ -103,13 +118,9 @@ def postgres_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def durable_server() -> Iterator[Server]:
+def durable_server(postgres_programs: Programs) -> Iterator[Server]:
     """A throw-away server for this module alone, to be stopped, killed and restarted."""
-    try:
-        server = start_server(durable=True)
-    except PostgresMissingError as error:
-        pytest.fail(str(error)) if IN_CI else pytest.skip(str(error))
-    with server:
+    with start_server(durable=True) as server:
         yield server
 
 

@@ -18,7 +18,7 @@ from postgres_programs import PostgresMissingError, Programs
 from psycopg.conninfo import conninfo_to_dict
 from throwaway_postgres import Server, open_server, start_server
 
-pytestmark = pytest.mark.postgis
+pytestmark = [pytest.mark.postgis, pytest.mark.usefixtures("postgres_programs")]
 HERE = Path(__file__).parent
 
 
@@ -284,10 +284,11 @@ def test_a_database_test_must_carry_the_marker(tmp_path: Path) -> None:
 
 def run_pytest(folder: Path, text: str, ci: str = "") -> str:
     (folder / "test_inner.py").write_text(text)
+    paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider",
          "-c", str(HERE.parent / "pyproject.toml"), "--rootdir", str(folder), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(HERE), "CI": ci},
+        env=os.environ | {"PYTHONPATH": paths, "CI": ci},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.stdout + done.stderr

@@ -24,7 +24,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, LiteralString
+from typing import IO, Literal
 
 import psycopg
 from postgres_programs import Programs, need_programs
@@ -154,10 +154,13 @@ class Server:
         if template is None:
             self._execute("CREATE DATABASE {}", name)
         else:
-            self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+            # copying files is three times as fast; on a server of others it costs a checkpoint
+            copies = self._cluster is not None and self._cluster.programs.major >= 15
+            strategy = " STRATEGY FILE_COPY" if copies else ""
+            self._execute(f"CREATE DATABASE {{}} TEMPLATE {{}}{strategy}", name, template)
         self._made.append(name)
 
-    def _execute(self, statement: LiteralString, *names: str) -> None:
+    def _execute(self, statement: str, *names: str) -> None:
         identifiers = [sql.Identifier(name) for name in names]
         with psycopg.connect(self.admin, autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*identifiers))

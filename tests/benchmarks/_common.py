@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+# benchmarks start their server with tests/throwaway_postgres.py
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 @dataclass(frozen=True)
