@@ -15,7 +15,7 @@ from psycopg import sql
 
 from stgraph_connectors.postgis.connect import Connection
 
-Kind = Literal["smallint", "integer", "bigint", "real", "timestamptz", "real[]"]
+Kind = Literal["smallint", "integer", "bigint", "real", "timestamptz", "text", "real[]"]
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _END = b"\xff\xff"
@@ -41,7 +41,8 @@ def copy_arrays(
     columns
         Name to kind and values: R numbers, or for ``real[]`` an (R, ...) array of one or more
         dimensions. Nothing may be missing but NaN. ``timestamptz`` takes microseconds since 2000
-        as `instants` gives them. A single value stands for R times the same.
+        as `instants` gives them, ``text`` UTF-8 bytes that are all of one length. A single value
+        stands for R times the same.
 
     Returns
     -------
@@ -114,7 +115,8 @@ def _row_type(parts: Mapping[str, tuple[Kind, npt.NDArray[Any]]]) -> np.dtype[np
             fields += [(f"l{i}", ">i4"), (f"h{i}", ">i4", (3 + 2 * len(shape),))]
             fields.append((f"v{i}", element, shape))
         else:
-            fields += [(f"l{i}", ">i4"), (f"v{i}", _FIXED[kind])]
+            value = values.dtype if kind == "text" else _FIXED[kind]
+            fields += [(f"l{i}", ">i4"), (f"v{i}", value)]
     return np.dtype(fields)
 
 

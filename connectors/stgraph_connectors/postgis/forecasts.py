@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from stgraph.errors import DataError
 from stgraph.graph import STGraph
 from stgraph_connectors.postgis.connect import Connection, Patience, qualified, run_transaction
-from stgraph_connectors.postgis.copying import copy_arrays, copy_records, instants
+from stgraph_connectors.postgis.copying import copy_arrays, instants
 from stgraph_connectors.postgis.layers import (
     FORECAST,
     Column,
@@ -39,7 +39,7 @@ from stgraph_connectors.postgis.schema import check_schema
 from stgraph_connectors.qgis import format_sparkline
 from stgraph_connectors.sinks._document import describe_graph
 from stgraph_connectors.sinks._tables import safe_names
-from stgraph_connectors.styles import Style, feature_title, main_feature, quantile_of
+from stgraph_connectors.styles import Style, feature_title, main_feature, quantile_of, stem_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class _Issue:
     quantiles: dict[str, npt.NDArray[np.float32]]  # quantity -> (N, L, H)
     levels: dict[str, list[float]]
     columns: tuple[str, ...]  # of the layer, one per feature of the graph
-    trend: list[str]
+    drawn: str  # the quantity of the map tip's line of blocks
+    trend: dict[str, npt.NDArray[np.bytes_]]  # quantity -> (N,) lines of blocks, UTF-8
     document: dict[str, Any]
     digest: str
 
@@ -167,7 +168,7 @@ def _prepare(graph: STGraph, style: Style | None) -> _Issue:
         for name, positions in groups.items()
     }
     document = describe_graph(graph, reserved=_OWN)
-    shown = names.index(main_feature(graph, style).name)
+    shown = main_feature(graph, style).name
     digest = hashlib.blake2b(digest_size=16)
     for part in (json.dumps(document, sort_keys=True), "\x00".join(map(str, graph.node_ids))):
         digest.update(part.encode("utf-8", "surrogatepass"))
@@ -180,10 +181,17 @@ def _prepare(graph: STGraph, style: Style | None) -> _Issue:
         quantiles=quantiles,
         levels=levels,
         columns=short_names([feature["column"] for feature in document["features"]]),
-        trend=format_sparkline(graph.values[:, :, shown], width=12),
+        drawn=shown if shown in groups else stem_of(shown),
+        trend={name: _draw(mean) for name, mean in means.items()},
         document=document,
         digest=digest.hexdigest(),
     )
+
+
+def _draw(mean: npt.NDArray[np.float32]) -> npt.NDArray[np.bytes_]:
+    """Return the course of each row of (N, H) as blocks; a gap is a dot as long as a block."""
+    lines = [line.replace("·", "⋅") for line in format_sparkline(mean.T, width=12)]
+    return np.char.encode(np.array(lines), "utf-8")
 
 
 def _issue_time(graph: STGraph) -> tuple[pd.Timestamp, pd.Timedelta]:
@@ -326,6 +334,7 @@ def _load(
                 "node_id": ("integer", numbers[order]),
                 "mean": ("real[]", issue.means[name][order]),
                 "quantiles": ("real[]", issue.quantiles[name][order]),
+                "trend": ("text", issue.trend[name][order]),
             },
         )
     return n_rows * issue.graph.n_steps
@@ -374,38 +383,27 @@ def _show(
     patience: Patience,
 ) -> bool:
     """Let the layers show the issue; True if they had to be built."""
-    connection.execute(
-        "CREATE TEMP TABLE staged_trend (node_id integer, trend text) ON COMMIT DROP"
-    )
-    trend = sql.Identifier("pg_temp", "staged_trend")
-    rows = zip(numbers.tolist(), issue.trend, strict=True)
-    copy_records(connection, trend, {"node_id": "int4", "trend": "text"}, rows)
-    connection.execute("ANALYZE pg_temp.staged_trend")
-    # layers are built in the owner's name
-    connection.execute("GRANT SELECT ON pg_temp.staged_trend TO PUBLIC")
-    source = sql.SQL("{} AS s").format(trend)
-    for name, feature_id in ids.items():
-        source += sql.SQL(
-            " JOIN {} AS {f} ON {f}.issued_at = {at} AND {f}.feature_id = {id} "
-            "AND {f}.node_id = s.node_id"
-        ).format(
-            qualified(schema, f"forecast_{issue.issued_at:%Y%m%d}"),
-            f=_alias(ids[name]),
-            at=sql.Literal(issue.issued_at),
-            id=sql.Literal(feature_id),
+    part = qualified(schema, f"forecast_{issue.issued_at:%Y%m%d}")
+    rows = "(SELECT * FROM {} WHERE issued_at = {} AND feature_id = {}) AS {}"
+    names = [issue.drawn, *(name for name in ids if name != issue.drawn)]
+    source: sql.Composable = sql.SQL("")
+    for name in names:
+        source += sql.SQL(rows).format(
+            part, sql.Literal(issue.issued_at), sql.Literal(ids[name]), _alias(issue, ids, name)
         )
-    stride = layer_stride(int(numbers.max()))
-    built = update_layer(
+        if name != issue.drawn:
+            source += sql.SQL(" USING (node_id)")
+        if name != names[-1]:
+            source += sql.SQL(" JOIN ")
+    return update_layer(
         connection,
         schema,
-        _layer(issue, stride),
+        _layer(issue, layer_stride(int(numbers.max()))),
         _expressions(issue, ids),
         source,
         numbers,
         patience=patience,
     )
-    connection.execute("DROP TABLE pg_temp.staged_trend")
-    return built
 
 
 def _layer(issue: _Issue, stride: int) -> Layer:
@@ -413,7 +411,7 @@ def _layer(issue: _Issue, stride: int) -> Layer:
     srid, kind = geometry_type(issue.graph)
     step = f"{issue.step / pd.Timedelta(minutes=1):g} minutes"
     columns = [
-        Column("horizon", "smallint", f"Steps ahead, from 1; a step is {step}"),
+        Column("horizon", "smallint", f"Steps ahead, from 1; a step is {step}", fixed=True),
         Column("target_time", "timestamptz", f"The instant that is forecast, valid for {step}"),
         Column("issued_at", "timestamptz", "When the forecast was made: the last instant known"),
     ]
@@ -437,8 +435,8 @@ def _expressions(issue: _Issue, ids: Mapping[str, int]) -> dict[str, sql.Composa
     """Return where each column of the layer comes from."""
     first = sql.Literal(issue.graph.time[0].to_pydatetime())
     result: dict[str, sql.Composable] = {
-        "horizon": sql.SQL("h"),
-        "target_time": sql.SQL("{} + (h - 1) * {}").format(
+        "horizon": sql.SQL("t.horizon"),
+        "target_time": sql.SQL("{} + (t.horizon - 1) * {}").format(
             first, sql.Literal(issue.step.to_pytimedelta())
         ),
         "issued_at": sql.Literal(issue.issued_at.to_pydatetime()),
@@ -446,19 +444,19 @@ def _expressions(issue: _Issue, ids: Mapping[str, int]) -> dict[str, sql.Composa
     }
     groups = group_quantiles(issue.graph.features)
     for name, positions in groups.items():
-        alias = _alias(ids[name])
+        alias = _alias(issue, ids, name)
         own = issue.columns[issue.graph.feature_names.index(name)]
-        result[own] = sql.SQL("nullif({}.mean[h], 'NaN')").format(alias)
+        result[own] = sql.SQL("nullif({}.mean[t.horizon], 'NaN')").format(alias)
         for level, position in enumerate(positions, start=1):
-            result[issue.columns[position]] = sql.SQL("nullif({}.quantiles[{}][h], 'NaN')").format(
-                alias, sql.Literal(level)
-            )
+            result[issue.columns[position]] = sql.SQL(
+                "nullif({}.quantiles[{}][t.horizon], 'NaN')"
+            ).format(alias, sql.Literal(level))
     return result
 
 
-def _alias(feature_id: int) -> sql.Identifier:
-    """Return the name of a quantity's rows in a query."""
-    return sql.Identifier(f"f{feature_id}")
+def _alias(issue: _Issue, ids: Mapping[str, int], name: str) -> sql.Identifier:
+    """Return the name of a quantity's rows in a query; those of the drawn one are the source."""
+    return sql.Identifier("s" if name == issue.drawn else f"f{ids[name]}")
 
 
 def _forget_attempt(connection: Connection, schema: str, issue: _Issue) -> None:

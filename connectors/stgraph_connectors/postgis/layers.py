@@ -43,6 +43,7 @@ class Column:
     name: str
     type: LiteralString  # real, integer, smallint, text, timestamptz
     comment: str
+    fixed: bool = False  # the same in every issue
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def update_layer(
     layer
         What the table must look like.
     values
-        SQL expression per column; ``h`` in it is the horizon, from 1.
+        SQL expression per column; ``t.horizon`` in it is the horizon, from 1.
     source
         SQL of the FROM clause with one row per node; `s.node_id` is the number of the node.
     numbers
@@ -130,8 +131,7 @@ def update_layer(
             _delete(connection, schema, part)
             _insert(connection, schema, layer, part, horizon, values, source)
     else:
-        for horizon, part in enumerate(layer.parts, start=1):
-            _update(connection, schema, layer, part, horizon, values, source)
+        _update(connection, schema, layer, values, source)
     if built or state.get("nodes") != nodes:
         _remember(connection, schema, layer, nodes)
     return built
@@ -295,7 +295,8 @@ def _insert(
     execute(
         connection,
         "INSERT INTO {} (fid, node_id, {}, geom) SELECT {} + s.node_id, n.id, {}, n.geom "
-        "FROM {} CROSS JOIN (SELECT {}::integer AS h) AS step JOIN {} n ON n.node_id = s.node_id "
+        "FROM {} CROSS JOIN (SELECT {}::smallint AS horizon) AS t "
+        "JOIN {} n ON n.node_id = s.node_id "
         "ORDER BY n.geom",
         qualified(schema, part),
         sql.SQL(", ").join(map(sql.Identifier, names)),
@@ -311,25 +312,27 @@ def _update(
     connection: Connection,
     schema: str,
     layer: Layer,
-    part: str,
-    horizon: int,
     values: Mapping[str, sql.Composable],
     source: sql.Composable,
 ) -> None:
-    """Change the rows of one horizon where they stand."""
+    """Change all rows where they stand, in their physical order."""
     changes = [
         sql.SQL("{} = {}").format(sql.Identifier(column.name), values[column.name])
         for column in layer.columns
+        if not column.fixed
     ]
+    number: sql.Composable = sql.SQL("t.fid")
+    if layer.n_horizons:
+        number = sql.SQL("(t.fid % {})").format(sql.Literal(layer.stride))
+    # the source fits in memory: the rows are passed once, and compiling would take longer
+    connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
     execute(
         connection,
-        "UPDATE {} AS t SET {} FROM {} CROSS JOIN (SELECT {}::integer AS h) AS step "
-        "WHERE t.fid = {} + s.node_id",
-        qualified(schema, part),
+        "UPDATE {} AS t SET {} FROM {} WHERE s.node_id = {}",
+        qualified(schema, layer.name),
         sql.SQL(", ").join(changes),
         source,
-        sql.Literal(horizon),
-        sql.Literal(horizon * layer.stride),
+        number,
     )
 
 

@@ -6,9 +6,10 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, LiteralString
 
+import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from stgraph.errors import DataError
 from stgraph.graph import Feature, STGraph
-from stgraph_connectors.postgis.connect import Connection, qualified
+from stgraph_connectors.postgis.connect import Connection, execute, qualified
 from stgraph_connectors.postgis.copying import copy_records
 from stgraph_connectors.postgis.schema import acting_as_owner
 from stgraph_connectors.sinks._document import encode_nodes
@@ -43,59 +44,60 @@ def sync_nodes(connection: Connection, schema: str, graph: STGraph) -> npt.NDArr
     DataError
         Ids that are the same as text, mixed or foreign kinds of geometry, no EPSG code.
     """
+    digest = _digest(graph.zone, graph.weight_unit, *_fingerprint(graph.nodes))
+    known = execute(
+        connection,
+        "SELECT nodes_digest, node_numbers, srid, geometry_type FROM {}",
+        qualified(schema, "dataset"),
+    ).fetchone()
+    if known is not None and known[0] == digest:
+        return np.array(known[1], dtype=np.int64)
     ids = node_texts(graph)
     srid, kind = geometry_type(graph)
     columns, notes = encode_nodes(graph.nodes, reserved=("id", "kind", "geom"))
     shapes = _ewkb(graph.nodes.geometry.to_numpy(), srid, multi=kind.startswith("Multi"))
     attributes = to_json_rows(columns, without=("node_id",))
     kinds = graph.nodes["kind"].astype(str).tolist()
-    digest = _digest(srid, kind, *ids, *kinds, *(s or b"" for s in shapes), *attributes)
-    dataset = qualified(schema, "dataset")
-    known = connection.execute(
-        sql.SQL("SELECT nodes_digest, srid, geometry_type FROM {}").format(dataset)
-    ).fetchone()
-    if known is None or known[0] != digest:
-        found = (None, None) if known is None else known[1:]
-        _type_geometry(connection, schema, found, (srid, kind))
-        _write_nodes(connection, schema, zip(ids, kinds, shapes, attributes, strict=True))
-        connection.execute(
-            sql.SQL(
-                "UPDATE {} SET nodes_digest = %s, srid = %s, geometry_type = %s, zone = %s, "
-                "weight_unit = %s, nodes = %s"
-            ).format(dataset),
-            (digest, srid, kind, graph.zone, graph.weight_unit, json.dumps(notes)),
-        )
-    rows = connection.execute(
-        sql.SQL("SELECT id, node_id FROM {} WHERE id = ANY(%s)").format(qualified(schema, "node")),
-        (ids,),
-        binary=True,
-    ).fetchall()
-    numbers: dict[str, int] = dict(rows)
-    return np.array([numbers[text] for text in ids], dtype=np.int64)
+    _type_geometry(connection, schema, (None, None) if known is None else known[2:], (srid, kind))
+    _write_nodes(connection, schema, zip(ids, kinds, shapes, attributes, strict=True))
+    rows = execute(connection, "SELECT id, node_id FROM {}", qualified(schema, "node")).fetchall()
+    by_id: dict[str, int] = dict(rows)
+    numbers = [by_id[text] for text in ids]
+    execute(
+        connection,
+        "UPDATE {} SET nodes_digest = %s, node_numbers = %s, srid = %s, geometry_type = %s, "
+        "zone = %s, weight_unit = %s, nodes = %s",
+        qualified(schema, "dataset"),
+        parameters=(
+            digest,
+            numbers,
+            srid,
+            kind,
+            graph.zone,
+            graph.weight_unit,
+            json.dumps(notes),
+        ),
+    )
+    return np.array(numbers, dtype=np.int64)
 
 
 def sync_edges(
     connection: Connection, schema: str, graph: STGraph, numbers: npt.NDArray[np.int64]
 ) -> None:
     """Replace the table `edge` if the graph has others."""
+    source, target = numbers[graph.edge_index]
+    table = () if graph.edges is None else _fingerprint(graph.edges)
+    digest = _digest(source.tobytes(), target.tobytes(), graph.edge_weight.tobytes(), *table)
+    dataset, edge = qualified(schema, "dataset"), qualified(schema, "edge")
+    known = execute(connection, "SELECT edges_digest FROM {}", dataset).fetchone()
+    if known is not None and known[0] == digest:
+        return
     columns, lines, notes = encode_edges(graph)
     srid, _ = geometry_type(graph)
     own = lines if lines.crs is None or graph.nodes.crs is None else lines.to_crs(graph.nodes.crs)
     shapes = _ewkb(own.to_numpy(), srid, multi=False)
     attributes = to_json_rows(columns, without=_OWN_EDGE_COLUMNS)
-    source, target = numbers[graph.edge_index]
-    digest = _digest(
-        source.tobytes(),
-        target.tobytes(),
-        graph.edge_weight.tobytes(),
-        *(shape or b"" for shape in shapes),
-        *attributes,
-    )
-    dataset, edge = qualified(schema, "dataset"), qualified(schema, "edge")
-    known = connection.execute(sql.SQL("SELECT edges_digest FROM {}").format(dataset)).fetchone()
-    if known is not None and known[0] == digest:
-        return
-    connection.execute(sql.SQL("DELETE FROM {}").format(edge))
+    execute(connection, "DELETE FROM {}", edge)
     copy_records(
         connection,
         edge,
@@ -112,9 +114,11 @@ def sync_edges(
             for i, text in enumerate(map(_as_jsonb, attributes))
         ),
     )
-    connection.execute(
-        sql.SQL("UPDATE {} SET edges_digest = %s, edges = %s").format(dataset),
-        (digest, json.dumps(notes)),
+    execute(
+        connection,
+        "UPDATE {} SET edges_digest = %s, edges = %s",
+        dataset,
+        parameters=(digest, json.dumps(notes)),
     )
 
 
@@ -301,6 +305,24 @@ def _write_nodes(connection: Connection, schema: str, rows: Any) -> None:
         ).format(qualified(schema, "node"))
     )
     connection.execute("DROP TABLE pg_temp.staged_node")
+
+
+def _fingerprint(table: pd.DataFrame) -> Iterator[object]:
+    """Yield what tells a table of nodes or edges from another, quickly for many rows."""
+    yield getattr(table, "crs", None)
+    yield list(table.columns), [str(dtype) for dtype in table.dtypes]
+    for i in range(table.shape[1]):
+        column = table.iloc[:, i]
+        if isinstance(column.dtype, gpd.array.GeometryDtype):
+            shapes = shapely.to_wkb(np.asarray(column), include_srid=False)
+            yield b"".join(shape or b"-" for shape in shapes)
+            continue
+        try:
+            hashed = pd.util.hash_pandas_object(column, index=False)
+        except TypeError:  # lists and other values without a hash
+            hashed = pd.util.hash_pandas_object(column.map(to_json), index=False)
+        yield hashed.to_numpy().tobytes()
+    yield pd.util.hash_pandas_object(table.index).to_numpy().tobytes()
 
 
 def _digest(*parts: object) -> str:

@@ -8,6 +8,7 @@ CREATE TABLE {schema}.dataset (
     weight_unit text NOT NULL DEFAULT '1',
     nodes jsonb,
     nodes_digest text,
+    node_numbers integer[],
     edges jsonb,
     edges_digest text,
     layers jsonb NOT NULL DEFAULT '{{}}',
@@ -91,6 +92,7 @@ CREATE TABLE {schema}.forecast (
     feature_id smallint NOT NULL,
     mean real[] NOT NULL,
     quantiles real[] NOT NULL,
+    trend text NOT NULL,
     PRIMARY KEY (issued_at, feature_id, node_id)
 ) PARTITION BY RANGE (issued_at);
 COMMENT ON TABLE {schema}.forecast IS
@@ -98,6 +100,8 @@ COMMENT ON TABLE {schema}.forecast IS
 COMMENT ON COLUMN {schema}.forecast.mean IS 'Mean per horizon, in feature.unit; NaN = none';
 COMMENT ON COLUMN {schema}.forecast.quantiles IS
     'Quantiles per level (feature.levels) and horizon, in feature.unit; NaN = none';
+
+COMMENT ON COLUMN {schema}.forecast.trend IS 'The course of the mean as a line of blocks';
 
 CREATE TABLE {schema}.observation (
     time timestamptz NOT NULL,
