@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from stgraph.graph import Feature, STGraph
+from stgraph.graph import STGraph
 from stgraph_connectors.qgis import (
     GeometryKind,
     LayerView,
-    build_graduated_qml,
     build_metadata_xml,
     build_plain_qml,
 )
 from stgraph_connectors.sinks import _gpkg
 from stgraph_connectors.sinks._document import crs_text
-from stgraph_connectors.styles import (
-    Classes,
-    Style,
-    classify,
-    classify_feature,
-    feature_title,
-    main_feature,
-    printable,
-    quantile_of,
-    stem_of,
+from stgraph_connectors.sinks._layer_styles import (
+    NamedStyle,
+    build_metric_styles,
+    build_value_styles,
+    metric_feature,
 )
-
-_LABELS_UP_TO = 40  # nodes; more names than that hide the map
+from stgraph_connectors.styles import Style, feature_title, main_feature, printable, quantile_of
 
 
 @dataclass(frozen=True)
@@ -82,26 +75,16 @@ def add_value_styles(
     `columns` has a row per feature with the file's column name under ``column``.
     """
     first = main_feature(graph, style)
-    classes = classify_feature(graph, style)
-    pairs = list(zip(columns, graph.features, strict=True))
-    titles = {str(column["column"]): feature_title(feature) for column, feature in pairs}
-    step = graph.step
-    if step is None and "step_minutes" in graph.provenance:
-        step = pd.Timedelta(minutes=float(graph.provenance["step_minutes"]))
-    view = LayerView(
+    styles = build_value_styles(
+        graph,
+        [str(column["column"]) for column in columns],
+        geometry=geometry,
+        style=style,
         time_column=names.time,
-        step=step,
-        value_columns=titles,
         text_columns=("local_time", "trend"),
-        aliases={**titles, "local_time": f"local time ({graph.zone})"},
-        labels=graph.n_nodes <= _LABELS_UP_TO,
+        aliases={"local_time": f"local time ({graph.zone})"},
     )
-    for i, (column, feature) in enumerate(pairs):
-        own = _classes_like(classes, graph, i, first)
-        size = None if style is None else style.size_mm
-        qml = build_graduated_qml(own, column["column"], geometry=geometry, view=view, size_mm=size)
-        name = feature_title(feature)
-        _gpkg.add_style(db, names.layer, name, qml, default=feature is first)
+    _add_styles(db, names.layer, styles)
     _add_metadata(db, graph, names.layer, feature_title(first), describe_layer(graph, names))
 
 
@@ -115,14 +98,14 @@ def add_metric_styles(
     geometry: GeometryKind,
 ) -> None:
     """Add a style per metric; the first metric is the layer's default."""
-    target = main_feature(graph) if graph.features else Feature("value")
-    features = [Feature(str(m), _metric_unit(str(m), target.unit)) for m in metrics.columns]
-    titles = {c: feature_title(feature) for c, feature in zip(columns, features, strict=True)}
-    view = LayerView(value_columns=titles, aliases=titles, labels=graph.n_nodes <= _LABELS_UP_TO)
-    for i, (column, feature) in enumerate(zip(columns, features, strict=True)):
-        classes = classify(metrics.iloc[:, i].to_numpy(dtype=float), feature=feature)
-        qml = build_graduated_qml(classes, column, geometry=geometry, view=view)
-        _gpkg.add_style(db, layer, titles[column], qml, default=i == 0)
+    unit = main_feature(graph).unit if graph.features else ""
+    table = {
+        column: (metric_feature(str(metric), unit), metrics.iloc[:, i].to_numpy(dtype=float))
+        for i, (column, metric) in enumerate(zip(columns, metrics.columns, strict=True))
+    }
+    styles = build_metric_styles(table, geometry=geometry, n_nodes=graph.n_nodes)
+    _add_styles(db, layer, styles)
+    titles = {column: style.name for column, style in zip(columns, styles, strict=True)}
     _gpkg.add_column_notes(db, layer, titles)
     _add_metadata(db, graph, layer, "Error by node", f"{', '.join(titles.values())} per node.")
 
@@ -137,20 +120,10 @@ def add_quiet_styles(db: sqlite3.Connection, *, geometry: GeometryKind, edges: b
         _gpkg.add_style(db, _gpkg.EDGES, "plain", lines, default=True)
 
 
-def _classes_like(classes: Classes, graph: STGraph, position: int, first: Feature) -> Classes:
-    """Return the drawn feature's classes for its own quantiles, fresh ones for other quantities."""
-    feature = graph.features[position]
-    if stem_of(feature.name) == stem_of(first.name):
-        return replace(classes, feature=feature.name)
-    return classify(graph.values[:, :, position], feature=feature)
-
-
-def _metric_unit(metric: str, unit: str) -> str:
-    """Return the unit of an error measure of a quantity."""
-    name = metric.lower()
-    if "percent" in name or "mape" in name or "skill" in name or "coverage" in name:
-        return "%"
-    return unit if any(word in name for word in ("mae", "rmse", "bias", "error", "width")) else ""
+def _add_styles(db: sqlite3.Connection, layer: str, styles: Sequence[NamedStyle]) -> None:
+    """Add styles to the table where QGIS looks for them."""
+    for style in styles:
+        _gpkg.add_style(db, layer, style.name, style.qml, default=style.is_default)
 
 
 def _add_metadata(
