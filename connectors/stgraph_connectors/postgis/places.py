@@ -24,6 +24,7 @@ from stgraph_connectors.postgis.copying import copy_records
 from stgraph_connectors.postgis.schema import acting_as_owner
 from stgraph_connectors.sinks._document import encode_nodes
 from stgraph_connectors.sinks._edges import encode_edges
+from stgraph_connectors.sinks._gpkg import multi_positions
 from stgraph_connectors.sinks._tables import to_json
 from stgraph_connectors.styles import quantile_of, stem_of
 
@@ -54,12 +55,14 @@ def sync_nodes(connection: Connection, schema: str, graph: STGraph) -> npt.NDArr
         return np.array(known[1], dtype=np.int64)
     ids = node_texts(graph)
     srid, kind = geometry_type(graph)
-    columns, notes = encode_nodes(graph.nodes, reserved=("id", "kind", "geom"))
-    shapes = _ewkb(graph.nodes.geometry.to_numpy(), srid, multi=kind.startswith("Multi"))
-    attributes = to_json_rows(columns, without=("node_id",))
-    kinds = graph.nodes["kind"].astype(str).tolist()
+    columns, notes = encode_nodes(graph.nodes, reserved=("id", "geom"))
+    geometry = graph.nodes.geometry.to_numpy()
+    shapes, heights = _ewkb(geometry, srid, multi=kind.startswith("Multi"))
+    notes["multi"] = multi_positions(geometry)
+    kinds = ["" if value is None else str(value) for value in columns["kind"]]
+    attributes = to_json_rows(columns, without=("node_id", *_told_by_kind(notes)))
     _type_geometry(connection, schema, (None, None) if known is None else known[2:], (srid, kind))
-    _write_nodes(connection, schema, zip(ids, kinds, shapes, attributes, strict=True))
+    _write_nodes(connection, schema, zip(ids, kinds, shapes, heights, attributes, strict=True))
     rows = execute(connection, "SELECT id, node_id FROM {}", qualified(schema, "node")).fetchall()
     by_id: dict[str, int] = dict(rows)
     numbers = [by_id[text] for text in ids]
@@ -95,7 +98,7 @@ def sync_edges(
     columns, lines, notes = encode_edges(graph)
     srid, _ = geometry_type(graph)
     own = lines if lines.crs is None or graph.nodes.crs is None else lines.to_crs(graph.nodes.crs)
-    shapes = _ewkb(own.to_numpy(), srid, multi=False)
+    shapes, heights = _ewkb(own.to_numpy(), srid, multi=False)
     attributes = to_json_rows(columns, without=_OWN_EDGE_COLUMNS)
     execute(connection, "DELETE FROM {}", edge)
     copy_records(
@@ -107,11 +110,18 @@ def sync_edges(
             "target": "int4",
             "weight": "float4",
             "geom": "bytea",
+            "heights": "float8[]",
             "attributes": "jsonb",
         },
-        (
-            (i + 1, int(source[i]), int(target[i]), float(graph.edge_weight[i]), shapes[i], text)
-            for i, text in enumerate(map(_as_jsonb, attributes))
+        zip(
+            range(1, graph.n_edges + 1),
+            source.tolist(),
+            target.tolist(),
+            graph.edge_weight.tolist(),
+            shapes,
+            heights,
+            map(_as_jsonb, attributes),
+            strict=True,
         ),
     )
     execute(
@@ -129,18 +139,23 @@ def sync_features(
     levels: Mapping[str, list[float]],
 ) -> dict[str, int]:
     """Bring the table `feature` up to date and return the number of each name."""
+    table = qualified(schema, "feature")
+    known: dict[str, tuple[Any, ...]] = {
+        row[0]: row[1:]
+        for row in execute(connection, "SELECT name, feature_id, unit, role, levels FROM {}", table)
+    }
+    # an upsert would draw a new number every time, and a smallint has only 32,767 of them
+    add = "INSERT INTO {} (unit, role, levels, name) VALUES (%s, %s, %s, %s) RETURNING feature_id"
+    change = "UPDATE {} SET unit = %s, role = %s, levels = %s WHERE name = %s RETURNING feature_id"
     numbers: dict[str, int] = {}
-    query = sql.SQL(
-        "INSERT INTO {} AS f (name, unit, role, levels) VALUES (%s, %s, %s, %s) "
-        "ON CONFLICT (name) DO UPDATE SET unit = excluded.unit, role = excluded.role, "
-        "levels = CASE WHEN cardinality(excluded.levels) > 0 THEN excluded.levels "
-        "ELSE f.levels END RETURNING feature_id"
-    ).format(qualified(schema, "feature"))
     for feature in features:
-        row = connection.execute(
-            query, (feature.name, feature.unit, feature.role, levels.get(feature.name, []))
-        ).fetchone()
-        numbers[feature.name] = int(row[0])  # type: ignore[index]  # RETURNING gives a row
+        old = known.get(feature.name, (None, None, None, []))
+        new = (feature.unit, feature.role, levels.get(feature.name) or old[3])
+        numbers[feature.name] = old[0]
+        if new != old[1:]:
+            query = add if old[0] is None else change
+            row = execute(connection, query, table, parameters=(*new, feature.name)).fetchone()
+            numbers[feature.name] = int(row[0])  # type: ignore[index]  # RETURNING gives a row
     return numbers
 
 
@@ -174,9 +189,9 @@ def node_texts(graph: STGraph) -> list[str]:
     if len(set(ids)) < len(ids):
         twice = sorted({text for text in ids if ids.count(text) > 1})[:3] if len(ids) < 5000 else ""
         raise DataError(f"node ids are the same as text: {twice}; rename the nodes")
-    odd = [text for text in ids if "\x00" in text]
+    odd = [text for text in ids if "\x00" in text or not _is_utf8(text)]
     if odd:
-        raise DataError(f"node id {odd[0]!r} holds a zero character; rename the node")
+        raise DataError(f"node id {odd[0]!r} holds what no database text can; rename the node")
     return ids
 
 
@@ -217,29 +232,48 @@ def to_json_rows(columns: Mapping[str, Any], *, without: Sequence[str]) -> list[
     return [to_json(dict(zip(kept, row, strict=True))) for row in zip(*kept.values(), strict=True)]
 
 
+def _told_by_kind(notes: Mapping[str, Any]) -> list[str]:
+    """Return the attribute that the column `kind` holds already, where it is text."""
+    return [c["name"] for c in notes["columns"] if c["label"] == "kind" and c["codec"] == "text"]
+
+
+def _is_utf8(text: str) -> bool:
+    """Tell whether a text has no half characters."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
 def _as_jsonb(text: str) -> Jsonb:
     """Return text that is JSON already as the driver takes it."""
     return Jsonb(text, dumps=str)
 
 
 def _plain(values: Any) -> list[Any]:
-    """Return values as JSON knows them; what is no number is missing."""
+    """Return values as JSON knows them: no number is missing, an infinite one is text."""
     if isinstance(values, pd.DatetimeIndex):
         return [None if pd.isna(value) else value.isoformat() for value in values]
     listed = np.asarray(values).tolist()
-    return [None if isinstance(x, float) and not math.isfinite(x) else x for x in listed]
+    return [x if not isinstance(x, float) or math.isfinite(x) else _NO_JSON[str(x)] for x in listed]
 
 
-def _ewkb(shapes: Any, srid: int, *, multi: bool) -> list[bytes | None]:
-    """Return geometries as PostGIS takes them, all multi-part if some are."""
+_NO_JSON = {"nan": None, "inf": "Infinity", "-inf": "-Infinity"}  # as Postgres writes them
+
+
+def _ewkb(
+    shapes: Any, srid: int, *, multi: bool
+) -> tuple[list[bytes | None], list[list[float] | None]]:
+    """Return flat geometries as PostGIS takes them, and the heights that they had.
+
+    All are of several parts if `multi`. The layers are flat: 3.22 of QGIS and tiles want it so.
+    """
     shapes = np.asarray(shapes, dtype=object)
+    heights: list[list[float] | None] = [None] * len(shapes)
+    for i in np.flatnonzero(shapely.has_z(shapes)):
+        heights[i] = shapely.get_coordinates(shapes[i], include_z=True)[:, 2].tolist()
     if multi:
         shapes = np.array([_as_multi(shape) for shape in shapes], dtype=object)
-    if shapely.has_z(shapes).any():
-        logger.warning("heights of the geometries are left out: the layers are flat")
-        shapes = shapely.force_2d(shapes)
-    texts = shapely.to_wkb(shapely.set_srid(shapes, srid), include_srid=True)
-    return [None if text is None else bytes(text) for text in texts]
+    flat = shapely.set_srid(shapely.force_2d(shapes), srid)
+    texts = shapely.to_wkb(flat, include_srid=True)
+    return [None if text is None else bytes(text) for text in texts], heights
 
 
 def _as_multi(shape: Any) -> Any:
@@ -287,21 +321,31 @@ def _write_nodes(connection: Connection, schema: str, rows: Any) -> None:
     """Add new nodes and change those that differ."""
     connection.execute(
         "CREATE TEMP TABLE staged_node (place integer, id text, kind text, geom geometry, "
-        "attributes jsonb) ON COMMIT DROP"
+        "heights float8[], attributes jsonb) ON COMMIT DROP"
     )
     copy_records(
         connection,
         sql.Identifier("pg_temp", "staged_node"),
-        {"place": "int4", "id": "text", "kind": "text", "geom": "bytea", "attributes": "jsonb"},
-        ((i, *row[:3], _as_jsonb(row[3])) for i, row in enumerate(rows)),
+        {
+            "place": "int4",
+            "id": "text",
+            "kind": "text",
+            "geom": "bytea",
+            "heights": "float8[]",
+            "attributes": "jsonb",
+        },
+        ((i, *row[:4], _as_jsonb(row[4])) for i, row in enumerate(rows)),
     )
     connection.execute(
         sql.SQL(
-            "INSERT INTO {} AS n (id, kind, geom, attributes) SELECT id, kind, geom, attributes "
-            "FROM pg_temp.staged_node ORDER BY place ON CONFLICT (id) DO UPDATE SET "
-            "kind = excluded.kind, geom = excluded.geom, attributes = excluded.attributes "
-            "WHERE (n.kind, n.attributes) IS DISTINCT FROM (excluded.kind, excluded.attributes) "
-            "OR NOT coalesce(ST_OrderingEquals(n.geom, excluded.geom), n.geom IS NULL)"
+            "INSERT INTO {} AS n (id, kind, geom, heights, attributes) "
+            "SELECT id, kind, geom, heights, attributes "
+            "FROM pg_temp.staged_node ORDER BY place ON CONFLICT (id) DO UPDATE SET kind = "
+            "excluded.kind, geom = excluded.geom, heights = excluded.heights, "
+            "attributes = excluded.attributes WHERE (n.kind, n.heights, n.attributes) "
+            "IS DISTINCT FROM (excluded.kind, excluded.heights, excluded.attributes) OR NOT "
+            "coalesce(ST_OrderingEquals(n.geom, excluded.geom), "
+            "n.geom IS NULL AND excluded.geom IS NULL)"
         ).format(qualified(schema, "node"))
     )
     connection.execute("DROP TABLE pg_temp.staged_node")

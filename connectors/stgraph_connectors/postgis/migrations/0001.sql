@@ -23,6 +23,7 @@ CREATE TABLE {schema}.node (
     id text NOT NULL UNIQUE,
     kind text NOT NULL,
     geom geometry,
+    heights double precision[],
     attributes jsonb NOT NULL DEFAULT '{{}}'
 );
 CREATE INDEX node_geom ON {schema}.node USING gist (geom);
@@ -30,6 +31,7 @@ COMMENT ON TABLE {schema}.node IS 'Stations, road segments or grid cells; each g
 COMMENT ON COLUMN {schema}.node.node_id IS 'Number of the node in this schema';
 COMMENT ON COLUMN {schema}.node.id IS 'The user''s own id of the node';
 COMMENT ON COLUMN {schema}.node.kind IS 'station, segment, cell or junction';
+COMMENT ON COLUMN {schema}.node.heights IS 'Of every vertex where known; geom is flat';
 COMMENT ON COLUMN {schema}.node.attributes IS 'All other columns of the node table';
 
 CREATE TABLE {schema}.edge (
@@ -38,10 +40,12 @@ CREATE TABLE {schema}.edge (
     target integer NOT NULL REFERENCES {schema}.node,
     weight real NOT NULL,
     geom geometry,
+    heights double precision[],
     attributes jsonb NOT NULL DEFAULT '{{}}'
 );
 CREATE INDEX edge_geom ON {schema}.edge USING gist (geom);
 COMMENT ON TABLE {schema}.edge IS 'Which nodes are neighbours, directed';
+COMMENT ON COLUMN {schema}.edge.heights IS 'Of every vertex where known; geom is flat';
 COMMENT ON COLUMN {schema}.edge.weight IS 'In the unit of dataset.weight_unit';
 
 CREATE TABLE {schema}.feature (
