@@ -35,10 +35,10 @@ from stgraph_connectors.postgis.places import (
     sync_features,
     sync_nodes,
 )
+from stgraph_connectors.postgis.publishing import LOCK, short_names, take_turn
 from stgraph_connectors.postgis.schema import check_schema
 from stgraph_connectors.qgis import format_sparkline
 from stgraph_connectors.sinks._document import describe_graph
-from stgraph_connectors.sinks._tables import safe_names
 from stgraph_connectors.styles import Style, feature_title, main_feature, quantile_of, stem_of
 
 logger = logging.getLogger(__name__)
@@ -214,12 +214,6 @@ def _issue_time(graph: STGraph) -> tuple[pd.Timestamp, pd.Timedelta]:
     return issued_at, step
 
 
-def short_names(names: list[str], reserved: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return column names of at most 60 bytes, still told apart."""
-    cut = [name.encode()[:56].decode(errors="ignore").strip() or "column" for name in names]
-    return tuple(safe_names(cut, reserved=reserved))
-
-
 # --------------------------------------------------------------------------------- publishing
 
 
@@ -237,7 +231,7 @@ def _announce(connection: Connection, schema: str, issue: _Issue, dsn: str) -> N
             "message = 'the publisher ended before it was done' "
             "WHERE status = 'loading' AND pg_try_advisory_xact_lock(%s, hashtext(%s))"
         ).format(qualified(schema, "run")),
-        (_LOCK, schema),
+        (LOCK, schema),
     )
     connection.execute(
         sql.SQL(
@@ -256,9 +250,6 @@ def _announce(connection: Connection, schema: str, issue: _Issue, dsn: str) -> N
     )
 
 
-_LOCK = 0x5467  # class of our advisory locks; the second number is the schema
-
-
 def _publish(
     connection: Connection,
     schema: str,
@@ -272,7 +263,7 @@ def _publish(
 ) -> Publication:
     """Do all of it in the one transaction of the connection."""
     run = qualified(schema, "run")
-    connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK, schema))
+    take_turn(connection, schema)
     pointer = connection.execute(
         sql.SQL("SELECT issued_at, run_id FROM {}").format(qualified(schema, "current_issue"))
     ).fetchone()
