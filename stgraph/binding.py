@@ -17,12 +17,14 @@ from pydantic import (
     ConfigDict,
     PydanticSchemaGenerationError,
     PydanticUserError,
+    SecretStr,
     TypeAdapter,
     ValidationError,
 )
 from pydantic_core import ErrorDetails
 
-from stgraph.errors import nearest_name
+from stgraph import registry
+from stgraph.errors import InputError, nearest_name
 from stgraph.report import Report
 
 # ${NAME} or ${NAME:-default}
@@ -68,7 +70,7 @@ def bind_options(
     origin
         Its report collects unknown and missing names and values of another type. A parameter
         takes a path, resolved from its folder, when the annotation mentions `pathlib.Path` or
-        `os.PathLike`.
+        `os.PathLike`. The parameter `dsn` takes a connection string, which is kept as a secret.
     given
         How many leading parameters the caller passes itself; they are no options.
     supplied
@@ -89,7 +91,9 @@ def bind_options(
     bound: dict[str, Any] = {}
     for name, value in table.items():
         place = f"{where} `{name}`"
-        if name in parameters:
+        if name == "dsn" and name in parameters:
+            bound[name] = resolve_dsn(value, place, origin)
+        elif name in parameters:
             hint = hints.get(name, Any)
             if _takes_path(hint):
                 value = _resolve_all(value, place, origin)
@@ -108,7 +112,35 @@ def bind_options(
 
 def resolve_path(text: str, where: str, origin: Origin) -> str:
     """Return a path of a config with its variables filled in, absolute where a folder is given."""
-    folder, environment = origin.folder, origin.environment
+    filled = _fill_variables(text, where, origin)
+    if filled is None:
+        return text
+    if "\0" in text or not text.strip():
+        origin.report.error(where, f"cannot be {text!r}", "give a path")
+        return text
+    path = Path(filled).expanduser()
+    return str(path) if origin.folder is None else os.path.normpath(origin.folder / path)
+
+
+def resolve_dsn(value: object, where: str, origin: Origin) -> SecretStr | None:
+    """Return a connection string with its variables filled in; no message shows what it holds."""
+    if not isinstance(value, str):
+        origin.report.error(where, "is no text", 'give a connection string: "service=traffic"')
+        return None
+    filled = _fill_variables(value, where, origin)
+    if filled is None:
+        return None
+    try:
+        registry.load("database", "describe")(filled)
+    except InputError as error:
+        origin.report.error(where, str(error).removeprefix("`dsn` "))
+        return None
+    return SecretStr(filled)
+
+
+def _fill_variables(text: str, where: str, origin: Origin) -> str | None:
+    """Return a text with the values of its variables; None, and a finding, if one is not set."""
+    environment = origin.environment
     missing = [
         match["name"]
         for match in _VARIABLE.finditer(text)
@@ -117,13 +149,8 @@ def resolve_path(text: str, where: str, origin: Origin) -> str:
     if missing:
         todo = f"run: export {missing[0]}=..."
         origin.report.error(where, f"names ${{{missing[0]}}}, which is not set", todo)
-        return text
-    if "\0" in text or not text.strip():
-        origin.report.error(where, f"cannot be {text!r}", "give a path")
-        return text
-    filled = _VARIABLE.sub(lambda found: environment.get(found["name"]) or found["default"], text)
-    path = Path(filled).expanduser()
-    return str(path) if folder is None else os.path.normpath(folder / path)
+        return None
+    return _VARIABLE.sub(lambda found: environment.get(found["name"]) or found["default"], text)
 
 
 def explain(error: ValidationError, given: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -194,8 +194,7 @@ def forecast(
     job = _read(config, changes, quiet=quiet)
     forecaster = pipeline.load_checkpoint(job)
     graph = pipeline.load_graph(job)
-    paths = pipeline.forecast_job(job, graph, forecaster)[1]
-    _show_paths(paths, json=json)
+    _show_outputs(pipeline.forecast_job(job, graph, forecaster)[1], json=json)
 
 
 @app.command()
@@ -269,12 +268,12 @@ def _run(job: JobConfig, *, resume: bool, json: bool) -> None:
     result = pipeline.run(job, resume=resume)
     if json:
         skill = results.summarise(job, result.evaluation)
-        paths = [str(path) for path in result.paths]
+        outputs = [str(output) for output in result.outputs]
         verdict = result.evaluation.verdict()
-        terminal.print_json({"skill": skill, "verdict": verdict, "outputs": paths})
+        terminal.print_json({"skill": skill, "verdict": verdict, "outputs": outputs})
         return
     _show_evaluation(job, result.evaluation, json=False)
-    _show_paths(result.paths, json=False)
+    _show_outputs(result.outputs, json=False)
 
 
 def _show_evaluation(job: JobConfig, evaluation: Evaluation, *, json: bool) -> None:
@@ -292,15 +291,15 @@ def _show_evaluation(job: JobConfig, evaluation: Evaluation, *, json: bool) -> N
     terminal.print_line(evaluation.verdict())
 
 
-def _show_paths(paths: Sequence[Path], *, json: bool) -> None:
-    """Print the files that were written."""
+def _show_outputs(outputs: Sequence[Path | str], *, json: bool) -> None:
+    """Print the files that were written, and in words the databases."""
     from stgraph import terminal
 
     if json:
-        terminal.print_json({"outputs": [str(path) for path in paths]})
+        terminal.print_json({"outputs": [str(output) for output in outputs]})
         return
-    for path in paths:
-        terminal.print_line(os.path.relpath(path))
+    for output in outputs:
+        terminal.print_line(os.path.relpath(output) if isinstance(output, Path) else output)
 
 
 def _fail(message: str, code: int, *, debug: bool = False) -> int:

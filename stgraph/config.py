@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from stgraph import registry
+from stgraph.errors import ConfigError, InputError
 
 _STAGE = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -24,8 +27,9 @@ NotNegative = Annotated[float, Field(ge=0)]
 # of the graph: the edges that the connector brings, and no edges at all
 OWN_METHODS = ("given", "none")
 
-# parameters that the pipeline passes itself, so that nothing looks ahead of the training part
-BY_PIPELINE = ("fit_steps", "causal", "node_metrics")
+# parameters that the pipeline passes itself, so that nothing looks ahead of the training part, and
+# what sinks may want to know about the job
+BY_PIPELINE = ("fit_steps", "causal", "node_metrics", "observations", "config")
 
 
 class DataConfig(BaseModel):
@@ -114,12 +118,21 @@ class ForecastConfig(BaseModel):
 
 
 class OutputConfig(BaseModel):
-    """``[[output]]``: one file, written by a sink."""
+    """``[[output]]``: one file or database, written by a sink."""
 
     model_config = _STAGE
     sink: str  # registered name; see `stgraph info`
-    path: Path  # relative to the run folder
+    path: Path | None = None  # of a file, relative to the run folder
+    dsn: SecretStr | None = None  # of a database, a libpq connection string; never shown
     options: Mapping[str, Any] = Field(default_factory=dict)  # the sink's own keys
+
+    @property
+    def target(self) -> Path | SecretStr:
+        """Where it goes: `path` or `dsn`, whichever is given."""
+        target = self.path or self.dsn
+        if target is None:
+            raise ConfigError(f"an output of {self.sink!r} needs a `path` or a `dsn`; give one")
+        return target
 
 
 class RunConfig(BaseModel):
@@ -144,3 +157,31 @@ class JobConfig(BaseModel):
     style: Mapping[str, Any] = Field(default_factory=dict)  # of every output that takes a style
     output: tuple[OutputConfig, ...] = ()
     run: RunConfig = RunConfig()
+
+
+def dump_job(job: JobConfig) -> dict[str, Any]:
+    """Return a job as JSON values; of a connection string only where it leads."""
+    values: dict[str, Any] = job.model_dump(mode="json", fallback=str)
+    for number, output in enumerate(job.output):
+        if output.dsn is not None:
+            values["output"][number]["dsn"] = describe_secret(output.dsn)
+    for name, option in job.data.options.items():
+        if isinstance(option, SecretStr):
+            values["data"]["options"][name] = describe_secret(option)
+    return values
+
+
+def describe_secret(dsn: SecretStr) -> str:
+    """Return where a connection string leads, without its secrets."""
+    try:
+        return str(registry.load("database", "describe")(dsn.get_secret_value()))
+    except InputError:  # one that only its own sink or connector understands
+        return str(dsn)
+
+
+def reveal(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with their secrets as plain text, for the function that needs them."""
+    return {
+        name: option.get_secret_value() if isinstance(option, SecretStr) else option
+        for name, option in options.items()
+    }

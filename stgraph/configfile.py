@@ -1,13 +1,15 @@
 """Read a job from its TOML file and check all of it at once.
 
 All paths are relative to the config file (those of ``[[output]]``: to the run folder), and
-``${NAME}`` or ``${NAME:-default}`` in a path is an environment variable, because data sets lie
-elsewhere on every machine. Nothing else in a config reads the environment.
+``${NAME}`` or ``${NAME:-default}`` in a path or in a database's `dsn` is an environment variable,
+because data sets and databases are elsewhere on every machine. Nothing else in a config reads the
+environment.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import json
 import os
 import tomllib
@@ -19,7 +21,15 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from stgraph import registry
-from stgraph.binding import Origin, bind_options, convert, explain, hints_of, resolve_path
+from stgraph.binding import (
+    Origin,
+    bind_options,
+    convert,
+    explain,
+    hints_of,
+    resolve_dsn,
+    resolve_path,
+)
 from stgraph.config import BY_PIPELINE, OWN_METHODS, JobConfig, OutputConfig, PrepareConfig
 from stgraph.errors import ConfigError, nearest_name
 from stgraph.preprocessing.gaps import fill_gaps
@@ -61,12 +71,13 @@ def read_config(
         Values to use instead, such as ``"train.max_epochs=3"``; what follows ``=`` is TOML, or
         text where it is not.
     environment
-        Variables for ``${NAME}`` in paths. None means those of the process.
+        Variables for ``${NAME}`` in paths and DSNs. None means those of the process.
 
     Returns
     -------
     JobConfig
-        Frozen, with absolute paths and with the options of every function checked.
+        Frozen, with absolute paths and with the options of every function checked. Connection
+        strings are secrets that no printing shows.
 
     Raises
     ------
@@ -87,7 +98,8 @@ def read_config(
     report.raise_errors(ConfigError, title=f"{path} cannot be used")
     run = stages["run"]
     stages["output"] = tuple(
-        output.model_copy(update={"path": run.folder / output.path}) for output in stages["output"]
+        output.model_copy(update={"path": run.folder / output.path}) if output.path else output
+        for output in stages["output"]
     )
     job = JobConfig(**stages)
     _check_together(job, path.name, report)
@@ -122,9 +134,11 @@ def _override(table: dict[str, Any], override: str, report: Report) -> None:
     """Set one ``table.key=value`` in the parsed TOML."""
     place, equals, text = override.partition("=")
     *parents, key = (part.strip() for part in place.split("."))
-    if not equals or not all([*parents, key]) or len(parents) not in (1, 2):
+    is_url = "://" in place  # somebody's connection string, which is not shown
+    if not equals or is_url or not all([*parents, key]) or len(parents) not in (1, 2):
         todo = "write it as in --set train.max_epochs=3 or --set output.0.path=map.png"
-        report.error(f"--set {override}", "is not `table.key=value`", todo)
+        shown = place.split("://")[0] + "=..." * bool(equals)
+        report.error(f"--set {shown}", "is not `table.key=value`", todo)
         return
     target: Any = table
     for parent in parents:
@@ -134,7 +148,7 @@ def _override(table: dict[str, Any], override: str, report: Report) -> None:
             target = target.setdefault(parent, {})
     if not isinstance(target, dict):
         todo = f"there is no table {'.'.join(parents)!r}"
-        report.error(f"--set {override}", "has no place to go", todo)
+        report.error(f"--set {place}=...", "has no place to go", todo)
         return
     try:
         target[key] = tomllib.loads(f"value = {text}")["value"]
@@ -173,15 +187,51 @@ def _read_outputs(job: Mapping[str, Any], file: str, origin: Origin) -> tuple[An
         return ()
     outputs = []
     for number, table in enumerate(tables, start=1):
-        output = _read_table(OutputConfig, "output", table, f"{where} {number}", origin)
+        output = _read_output(table, f"{where} {number}", origin)
         if output is not None and "style" in job:
             output = _with_style(output, job["style"], f"{file}, [style]", origin)
         outputs.append(output)
-    paths = [str(output.path) for output in outputs if output is not None]
-    for path in sorted({path for path in paths if paths.count(path) > 1}):
-        todo = "give every output a path of its own"
-        origin.report.error(f"{where} `path`", f"{path!r} is given twice", todo)
+    _check_twice([output for output in outputs if output is not None], where, origin.report)
     return tuple(outputs)
+
+
+def _read_output(table: Mapping[str, Any], where: str, origin: Origin) -> Any:
+    """Return the model of one ``[[output]]``, whose sink takes either a path or a DSN."""
+    name, given = table.get("sink"), {"path", "dsn"} & set(table)
+    wanted = _target_key(name) if name in registry.names("sinks") else None
+    if wanted is not None:
+        for key in sorted(given - {wanted}):
+            what = f"is for other sinks: {name!r} takes `{wanted}`"
+            origin.report.error(f"{where} `{key}`", what, f"add `{wanted} = ...` in its place")
+        if not given:
+            origin.report.error(f"{where} `{wanted}`", "is missing", f"add `{wanted} = ...`")
+    dsn = None
+    if "dsn" in given and wanted != "path":
+        dsn = resolve_dsn(table["dsn"], f"{where} `dsn`", origin)
+    rest = {key: value for key, value in table.items() if key != "dsn"}
+    if wanted == "dsn":
+        rest.pop("path", None)
+    output = _read_table(OutputConfig, "output", rest, where, origin)
+    return None if output is None else output.model_copy(update={"dsn": dsn})
+
+
+def _target_key(sink: str) -> str:
+    """Return which key names where a sink writes to: that of its second parameter."""
+    parameters = list(inspect.signature(registry.load("sinks", sink)).parameters)
+    return "dsn" if parameters[1:2] == ["dsn"] else "path"
+
+
+def _check_twice(outputs: Iterable[OutputConfig], where: str, report: Report) -> None:
+    """Note outputs that would replace each other."""
+    seen: set[object] = set()
+    for output in outputs:
+        secret = "" if output.dsn is None else output.dsn.get_secret_value()
+        target = (output.path, secret, output.options.get("schema") if secret else None)
+        if target in seen and target[:2] != (None, ""):
+            key, what = ("dsn", "the same schema") if secret else ("path", repr(str(output.path)))
+            todo = "give every output a path, or a schema, of its own"
+            report.error(f"{where} `{key}`", f"{what} is given twice", todo)
+        seen.add(target)
 
 
 def _with_style(output: OutputConfig, style: Any, where: str, origin: Origin) -> OutputConfig:
@@ -242,7 +292,7 @@ def _read_options(
     function = registry.load(owner.group, name)
     if owner.group == "models":
         function = typing.get_type_hints(function.__init__)["config"]
-    also = ("path", owner.key) if owner.group == "sinks" else (owner.key,)
+    also = (_target_key(name), owner.key) if owner.group == "sinks" else (owner.key,)
     return bind_options(
         function,
         free,

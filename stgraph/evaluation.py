@@ -54,12 +54,13 @@ class Errors:
         for name, values in parts.items():
             self.sums[name] += np.where(mask, values, 0).sum(axis=0)
 
-    def metrics(self, *, axis: int | None) -> pd.DataFrame:
-        """Return the metrics pooled over an axis: 1 per horizon, 0 per node, None over all."""
-        total = {
-            name: np.atleast_1d(values.sum() if axis is None else values.sum(axis=axis))
-            for name, values in self.sums.items()
-        }
+    def metrics(self, *, axis: int | tuple[int, ...] | None) -> pd.DataFrame:
+        """Return the metrics pooled over an axis.
+
+        1 gives them per horizon, 0 per node, () per horizon and node (nodes vary fastest), None
+        over all.
+        """
+        total = {name: values.sum(axis=axis).ravel() for name, values in self.sums.items()}
         n = np.where(total["n"] > 0, total["n"], np.nan)
         n_relative = np.where(total["n_relative"] > 0, total["n_relative"], np.nan)
         return pd.DataFrame(
@@ -142,6 +143,25 @@ class Evaluation:
             best = pd.Series(np.min(np.stack(others), axis=0), index=table.index)
             table["skill_percent"] = _skill(table["mae"], best)
         return table
+
+    def per_node_and_horizon(self) -> pd.DataFrame:
+        """Return the model's metrics per node and horizon, with skill in per cent.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by ``node`` and ``horizon`` (steps; 0 = over all), columns as in `per_node`; NaN
+            where nothing was observed.
+        """
+        table = self.errors[self.model].metrics(axis=())
+        steps = range(1, len(table) // len(self.node_ids) + 1)
+        table.index = pd.MultiIndex.from_product([steps, self.node_ids], names=["horizon", "node"])
+        if self.baselines:
+            others = [self.errors[name].metrics(axis=())["mae"] for name in self.baselines]
+            best = pd.Series(np.min(np.stack(others), axis=0), index=table.index)
+            table["skill_percent"] = _skill(table["mae"], best)
+        overall = pd.concat({0: self.per_node()}, names=["horizon", "node"])
+        return pd.concat([overall, table]).swaplevel()
 
     def verdict(self) -> str:
         """Return in one sentence whether the model is worth having, and where it is not."""

@@ -9,7 +9,16 @@ from typing import Any, get_args
 
 from stgraph import registry
 
-_PACKAGES = ("torch", "torch-geometric", "lightning", "numpy", "pandas", "geopandas", "pyogrio")
+_PACKAGES = (
+    "torch",
+    "torch-geometric",
+    "lightning",
+    "numpy",
+    "pandas",
+    "geopandas",
+    "pyogrio",
+    "psycopg",
+)
 
 
 def describe(path: Path | None = None) -> dict[str, Any]:
@@ -78,10 +87,10 @@ def _describe_checkpoint(folder: Path) -> dict[str, Any]:
 
 def _describe_config(path: Path) -> dict[str, Any]:
     """Return what a config asks for, defaults included."""
+    from stgraph.config import dump_job
     from stgraph.configfile import read_config
 
-    job: dict[str, Any] = read_config(path).model_dump(mode="json", fallback=str)
-    return job
+    return dump_job(read_config(path))
 
 
 def _version(name: str) -> str:

@@ -5,13 +5,13 @@ Every result is written aside and moved into place, in `[run] folder`:
     checkpoint/    the fitted model; forecasts in a new process without the training data
     training/      logs, and the state that `--resume` goes on from
     metrics.csv    errors and skill per model and horizon;  nodes.csv  the same per node
+    errors.parquet the same per node and horizon
     report.json    what was read, found, fitted and measured
-    ...            one file per [[output]]
+    ...            one file per [[output]] that is a file
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import time
@@ -23,20 +23,23 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from stgraph import registry
-from stgraph.config import JobConfig
-from stgraph.errors import CheckpointError, ConfigError, InputError
+from stgraph.config import JobConfig, dump_job, reveal
+from stgraph.errors import CheckpointError, ConfigError
 from stgraph.graph import STGraph
+from stgraph.outputs import write_outputs
 from stgraph.preflight import check_job, split_job
 from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
 from stgraph.report import Report
-from stgraph.results import summarise, write_text
+from stgraph.results import summarise, write_metrics, write_text
 
 if TYPE_CHECKING:  # torch is loaded by the stages that need it
     from stgraph.evaluation import Evaluation
     from stgraph.forecasting import Forecaster
 
 logger = logging.getLogger(__name__)
+
+_MEASURED = ("metrics.csv", "nodes.csv", "errors.parquet", "report.json")  # of one model
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class JobResult:
     forecaster: Forecaster
     evaluation: Evaluation
     forecast: STGraph
-    paths: tuple[Path, ...]  # the outputs, in the order of the config
+    outputs: tuple[Path | str, ...]  # in the order of the config: files, or databases in words
 
 
 def run(config: JobConfig, *, resume: bool = False) -> JobResult:
@@ -78,8 +81,8 @@ def run(config: JobConfig, *, resume: bool = False) -> JobResult:
         )
     forecaster = fit_job(config, graph, resume=resume)
     evaluation = evaluate_job(config, graph, forecaster)
-    forecast, paths = forecast_job(config, graph, forecaster)
-    return JobResult(graph, forecaster, evaluation, forecast, paths)
+    forecast, outputs = forecast_job(config, graph, forecaster)
+    return JobResult(graph, forecaster, evaluation, forecast, outputs)
 
 
 def load_graph(config: JobConfig) -> STGraph:
@@ -92,7 +95,7 @@ def load_graph(config: JobConfig) -> STGraph:
     """
     began = time.perf_counter()
     read = registry.load("connectors", config.data.connector)
-    graph: STGraph = read(**config.data.options)
+    graph: STGraph = read(**reveal(config.data.options))
     outliers, gaps = config.prepare.outliers, config.prepare.gaps
     if outliers is not None:
         graph = mask_outliers(graph, fit_steps=split_job(config, graph).train_steps, **outliers)
@@ -113,7 +116,7 @@ def load_graph(config: JobConfig) -> STGraph:
 
 
 def fit_job(config: JobConfig, graph: STGraph, *, resume: bool = False) -> Forecaster:
-    """Fit the model of a job and save it as ``checkpoint/``; results of an older one go."""
+    """Fit the model of a job and save it as ``checkpoint/``; files of an older one go."""
     from stgraph.checkpoint import save_forecaster
     from stgraph.training import fit
 
@@ -132,8 +135,8 @@ def fit_job(config: JobConfig, graph: STGraph, *, resume: bool = False) -> Forec
         resume=resume,
         split=split,
     )
-    old = [folder / name for name in ("metrics.csv", "nodes.csv", "report.json")]
-    for path in [*old, *(output.path for output in config.output)]:
+    outputs = [output.path for output in config.output if output.path is not None]
+    for path in [*(folder / name for name in _MEASURED), *outputs]:
         path.unlink(missing_ok=True)
     save_forecaster(forecaster, folder / "checkpoint")
     logger.info("fitted in %.0f s: %s", forecaster.notes["fit_seconds"], folder / "checkpoint")
@@ -171,7 +174,7 @@ def load_checkpoint(config: JobConfig) -> Forecaster:
 
 
 def evaluate_job(config: JobConfig, graph: STGraph, forecaster: Forecaster) -> Evaluation:
-    """Measure a model and the baselines, and write ``metrics.csv, nodes.csv, report.json``."""
+    """Measure a model and the baselines, and write tables and ``report.json``."""
     from stgraph.backtesting import SIMPLE_BASELINES, evaluate
 
     began = time.perf_counter()
@@ -185,27 +188,20 @@ def evaluate_job(config: JobConfig, graph: STGraph, forecaster: Forecaster) -> E
     folder = config.run.folder
     write_text(folder / "metrics.csv", evaluation.table().to_csv(index=False))
     write_text(folder / "nodes.csv", evaluation.per_node().to_csv(index_label="node"))
+    write_metrics(folder / "errors.parquet", evaluation.per_node_and_horizon())
     write_text(folder / "report.json", json.dumps(_report(config, graph, evaluation), indent=1))
     return evaluation
 
 
 def forecast_job(
     config: JobConfig, graph: STGraph, forecaster: Forecaster
-) -> tuple[STGraph, tuple[Path, ...]]:
-    """Forecast and write every output; return the forecast and the paths."""
+) -> tuple[STGraph, tuple[Path | str, ...]]:
+    """Forecast and write every output; return the forecast and where it went."""
     at = config.forecast.at
     forecast = forecaster.forecast(graph, at=None if at is None else pd.Timestamp(at))
     for finding in forecast.report.warnings:
         logger.warning("%s", finding)
-    metrics = _read_node_metrics(config, graph)
-    for output in config.output:
-        output.path.parent.mkdir(parents=True, exist_ok=True)
-        write = registry.load("sinks", output.sink)
-        takes_metrics = "node_metrics" in inspect.signature(write).parameters
-        extra = {"node_metrics": metrics} if takes_metrics else {}
-        write(forecast, output.path, **output.options, **extra)
-        logger.info("wrote %s", output.path)
-    return forecast, tuple(output.path for output in config.output)
+    return forecast, write_outputs(config, graph, forecast)
 
 
 def _connect(graph: STGraph, config: JobConfig) -> STGraph:
@@ -219,25 +215,11 @@ def _connect(graph: STGraph, config: JobConfig) -> STGraph:
     return connected
 
 
-def _read_node_metrics(config: JobConfig, graph: STGraph) -> pd.DataFrame | None:
-    """Return the errors per node of the last evaluation, if there was one."""
-    path = config.run.folder / "nodes.csv"
-    if not path.exists():
-        return None
-    try:
-        metrics = pd.read_csv(path, dtype={"node": str}).set_index("node")
-    except (KeyError, OSError, ValueError) as error:  # pandas' own errors are value errors
-        raise InputError(f"{path} is damaged or cannot be read; evaluate again") from error
-    by_text = {str(node): node for node in graph.node_ids}
-    metrics.index = metrics.index.map(by_text)
-    return metrics[metrics.index.notna()]
-
-
 def _report(config: JobConfig, graph: STGraph, evaluation: Evaluation) -> dict[str, Any]:
     """Return what ``report.json`` says about a run."""
     return {
         "stgraph": version("stgraph-gis"),
-        "config": config.model_dump(mode="json", fallback=str),
+        "config": dump_job(config),
         "findings": json.loads(graph.report.to_json()),
         "graph": repr(graph),
         "test_windows": evaluation.n_windows,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stgraph import registry
-from stgraph.config import JobConfig
+from stgraph.config import JobConfig, OutputConfig
 from stgraph.errors import ConfigError, InputError, OutputError, STGraphError
 from stgraph.graph import Feature, STGraph
 from stgraph.preprocessing.calendar import build_calendar
@@ -173,11 +173,21 @@ def _rehearse_outputs(config: JobConfig, graph: STGraph) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, output in enumerate(config.output, start=1):
             try:
-                write = registry.load("sinks", output.sink)
-                write(forecast, Path(folder) / output.path.name, **output.options)
-                if output.path.is_dir():
-                    raise OutputError(f"{output.path} is a folder; give the name of a file")
+                _rehearse(output, forecast, Path(folder))
             except STGraphError as error:
                 what = str(error).replace(f"{folder}{os.sep}", "")
                 problems.error(f"[[output]] {number}, {output.sink}", what)
     problems.raise_errors(ConfigError, title="the outputs cannot be written")
+
+
+def _rehearse(output: OutputConfig, forecast: STGraph, folder: Path) -> None:
+    """Write a file elsewhere; of a database only ask whether it would take the forecast."""
+    target = output.target
+    if isinstance(target, Path):
+        write = registry.load("sinks", output.sink)
+        write(forecast, folder / target.name, **output.options)
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder; give the name of a file")
+    elif output.sink == "postgis":
+        check = registry.load("database", "check")
+        check(target.get_secret_value(), schema=output.options.get("schema", "stgraph"))

@@ -1,7 +1,8 @@
 """Names of connectors, models, sinks and graph builders, loaded only when used.
 
 A third party adds its own through the entry-point groups ``stgraph.connectors``,
-``stgraph.models``, ``stgraph.sinks`` and ``stgraph.neighbours``.
+``stgraph.models``, ``stgraph.sinks`` and ``stgraph.neighbours``. The group ``database`` has what
+the command line does with a database beside publishing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 from stgraph.errors import UnknownNameError, nearest_name
 
-Group = Literal["connectors", "models", "sinks", "neighbours"]
+Group = Literal["connectors", "models", "sinks", "neighbours", "database"]
 
 # name -> "module:attribute"; strings only, so that looking a name up imports nothing
 _BUILTIN: dict[Group, dict[str, str]] = {
@@ -44,6 +45,12 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "map": "stgraph_connectors.sinks.map:write_map",
         "animation": "stgraph_connectors.sinks.animation:write_animation",
     },
+    "database": {
+        "check": "stgraph_connectors.postgis.check:check_database",
+        "describe": "stgraph_connectors.postgis.connect:describe_dsn",
+        "init": "stgraph_connectors.postgis.schema:init_schema",
+        "upgrade": "stgraph_connectors.postgis.schema:upgrade_schema",
+    },
 }
 
 
@@ -58,7 +65,7 @@ def load(group: Group, name: str) -> Any:
     Parameters
     ----------
     group
-        One of ``connectors``, ``models``, ``sinks``, ``neighbours``.
+        One of ``connectors``, ``models``, ``sinks``, ``neighbours``, ``database``.
     name
         A registered name, as `names` lists them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,30 @@ def write_text(path: Path, text: str) -> None:
     OutputError
         It could not be written; an older file is still there.
     """
+    _write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def write_metrics(path: Path, metrics: pd.DataFrame) -> None:
+    """Write a table per node and horizon as Parquet, aside and moved into place.
+
+    Raises
+    ------
+    OutputError
+        It could not be written; an older file is still there.
+    """
+    nodes, horizons = (metrics.index.get_level_values(name) for name in ("node", "horizon"))
+    table = metrics.astype("float32").astype({"n": "int32"})
+    table.insert(0, "horizon", np.asarray(horizons, dtype=np.int16))
+    table.insert(0, "node", pd.Series(pd.Categorical(nodes.astype(str)), table.index))
+    _write_aside(path, lambda aside: table.to_parquet(aside, index=False))
+
+
+def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Let something write a file beside its place, and move it there when it is complete."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
+        write(aside)
         aside.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); check it") from error

@@ -38,11 +38,13 @@ ORDER = [
     "training",
     "backtesting",
     "results",
+    "outputs",
     "preflight",
     "pipeline",
     "information",
     "terminal",
     "serving",
+    "cli_db",
     "cli",
 ]
 
@@ -65,7 +67,7 @@ ONLY_IN = {
     "networkx": {"convert"},
     "xarray": set[str](),
     "matplotlib": set[str](),
-    "typer": {"cli"},
+    "typer": {"cli", "cli_db"},
     "fastapi": {"serving"},
     "sqlalchemy": set[str](),
     "psycopg": set[str](),

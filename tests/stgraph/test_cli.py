@@ -80,6 +80,7 @@ def test_run_does_everything_and_leaves_whole_files(
     assert "fitting gcn_lstm to" in err
     made = {path.name for path in (project / "runs/job").iterdir()}
     expected = {"checkpoint", "training", "metrics.csv", "nodes.csv", "report.json"}
+    expected |= {"errors.parquet"}
     assert made == {*expected, "forecast.gpkg"}
     report = json.loads((project / "runs/job/report.json").read_text())
     assert report["config"]["windows"]["horizon"] == 4

@@ -135,9 +135,9 @@ def test_outputs_are_tried_out_before_training(tmp_path: Path) -> None:
 def test_the_layer_shows_the_errors_per_node(tmp_path: Path) -> None:
     """What the evaluation found is in the GeoPackage, beside the forecast."""
     result = pipeline.run(job(tmp_path))
-    layers = {name for name, _ in list_layers(result.paths[0])}
+    layers = {name for name, _ in list_layers(result.outputs[0])}
     assert {"forecast", "error_by_node"} <= layers
-    errors = gpd.read_file(result.paths[0], layer="error_by_node")
+    errors = gpd.read_file(result.outputs[0], layer="error_by_node")
     assert errors["mae"].to_numpy() == pytest.approx(result.evaluation.per_node()["mae"])
     assert result.forecast.n_steps == 4
 
