@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stgraph.cli_db import db, qgis
 from stgraph.errors import OutputError, STGraphError
 
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
@@ -33,6 +34,9 @@ app = typer.Typer(
     epilog="One job is one TOML file: `stgraph init job.toml` writes one, `stgraph run job.toml` "
     "does all of it.",
 )
+
+app.add_typer(db, name="db")
+app.add_typer(qgis, name="qgis")
 
 Config = Annotated[Path, typer.Argument(help="TOML file of the job", show_default=True)]
 Set = Annotated[

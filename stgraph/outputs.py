@@ -17,7 +17,9 @@ from stgraph.graph import STGraph
 
 logger = logging.getLogger(__name__)
 
-_RECENT = pd.Timedelta(days=7)  # readings that a sink gets with a forecast, at least
+# the readings that a sink gets with a forecast
+_RECENT = pd.Timedelta(days=7)
+_MAX_VALUES = 5_000_000  # fewer days where there are many nodes, but never less than a window
 
 
 def write_outputs(config: JobConfig, graph: STGraph, forecast: STGraph) -> tuple[Path | str, ...]:
@@ -60,10 +62,26 @@ def describe_output(output: OutputConfig) -> Path | str:
 
 
 def recent_readings(graph: STGraph, *, until: pd.Timestamp, window: int) -> STGraph:
-    """Return the readings of the last week up to an instant, and never fewer than a window."""
+    """Return the readings of the last week up to an instant, less of a large network.
+
+    Parameters
+    ----------
+    graph
+        All readings.
+    until
+        Last instant.
+    window
+        Steps that are returned however many nodes there are.
+
+    Returns
+    -------
+    STGraph
+        At least `window` steps where there are as many, up to a week or 5 million values.
+    """
     stop = int(graph.time.searchsorted(until, side="right"))
-    start = int(graph.time.searchsorted(until - _RECENT, side="right"))
-    return graph.select_steps(max(0, min(start, stop - window)), stop)
+    week = stop - int(graph.time.searchsorted(until - _RECENT, side="right"))
+    most = _MAX_VALUES // max(1, graph.n_nodes * graph.n_features)
+    return graph.select_steps(max(0, stop - max(window, min(week, most))), stop)
 
 
 def _prepare_target(output: OutputConfig) -> Path | str:

@@ -1,0 +1,65 @@
+"""Find out before hours of training whether a database would take a forecast."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+from psycopg import sql
+
+from stgraph.errors import OutputError
+from stgraph_connectors.postgis.connect import (
+    Connection,
+    Patience,
+    connect,
+    describe_dsn,
+    execute,
+    explained,
+    qualified,
+)
+from stgraph_connectors.postgis.layers import FORECAST, layer_parts
+from stgraph_connectors.postgis.schema import check_schema
+
+
+def check_database(dsn: str, *, schema: str = "stgraph", patience: Patience | None = None) -> None:
+    """Check that a forecast could be published; nothing is written.
+
+    Parameters
+    ----------
+    dsn
+        libpq connection string of who will publish.
+    schema
+        Name of the Postgres schema.
+    patience
+        Timeouts. None means the defaults.
+
+    Raises
+    ------
+    InputError
+        The DSN or the schema's name cannot be used.
+    OutputError
+        The server cannot be reached, the schema is missing or of another version, or the role may
+        not write to it; says what to do.
+    """
+    with connect(dsn, patience=patience) as connection, explained(dsn, "look at the schema"):
+        check_schema(connection, schema, dsn=dsn)
+        where = f"{describe_dsn(dsn)}: schema {schema!r}: {connection.info.user!r}"
+        if not _may(connection, schema, _MAY_WRITE):
+            raise OutputError(f"{where} may not write to it; grant it the schema's writer role")
+        # the layers are built by the first issue, in the owner's name
+        has_layers = FORECAST in layer_parts(connection, schema)
+        if not has_layers and not _may(connection, schema, _IS_OWNER):
+            raise OutputError(
+                f"{where} may not create the layers, which are not there yet; let the first issue "
+                "be published by a member of the schema's owner role"
+            )
+
+
+_MAY_WRITE = "SELECT has_table_privilege({}, 'INSERT')"
+_IS_OWNER = "SELECT pg_has_role(relowner, 'MEMBER') FROM pg_class WHERE oid = {}::regclass"
+
+
+def _may(connection: Connection, schema: str, query: LiteralString) -> bool:
+    """Return the answer to a question about the table of forecasts."""
+    table = sql.Literal(qualified(schema, "forecast").as_string(connection))
+    row = execute(connection, query, table).fetchone()
+    return row is not None and bool(row[0])
