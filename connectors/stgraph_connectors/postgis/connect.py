@@ -8,11 +8,13 @@ file; wherever they are, no message, log or file of ours shows them.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, TypeVar
+from urllib.parse import quote
 
 import psycopg
 from psycopg import errors as pg
@@ -26,7 +28,13 @@ logger = logging.getLogger(__name__)
 Connection = psycopg.Connection[tuple[Any, ...]]
 Result = TypeVar("Result")
 
-_SECRETS = ("password", "sslpassword")
+_SECRETS = (
+    "password",
+    "sslpassword",
+    "oauth_client_secret",
+    "scram_client_key",
+    "scram_server_key",
+)
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 # what may work when it is done again; a statement timeout (57014) is not among them
 _PASSING = (
@@ -36,7 +44,11 @@ _PASSING = (
     pg.CrashShutdown,
     pg.CannotConnectNow,
     pg.LockNotAvailable,
+    pg.TooManyConnections,
 )
+_LONGEST_S = 2_000_000.0  # what the server takes, in milliseconds, has 31 bits
+# a peer that vanished is noticed within a minute, on both sides: its locks must go
+_KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
 
 
 @dataclass(frozen=True)
@@ -65,8 +77,17 @@ class Patience:
 
     def __post_init__(self) -> None:
         """Refuse what would wait for ever or never try."""
-        if self.attempts < 1 or self.lock_timeout_s <= 0 or self.connect_timeout_s < 1:
+        enough = self.attempts >= 1 and self.connect_timeout_s >= 1
+        if not (enough and 0 < self.lock_timeout_s <= _LONGEST_S):
             raise InputError(f"{self!r}: give at least one attempt, and timeouts above 0")
+        if not (0 <= self.statement_timeout_s <= _LONGEST_S and 0 <= self.pause_s <= _LONGEST_S):
+            raise InputError(f"{self!r}: give seconds from 0 to {_LONGEST_S:,.0f}")
+
+
+class _UnreachableError(OutputError):
+    """No connection; private, as only the loop below wants to tell it from others."""
+
+    is_refusal = False  # the server is up and does not want us
 
 
 def describe_dsn(dsn: str) -> str:
@@ -81,7 +102,8 @@ def describe_dsn(dsn: str) -> str:
     if "service" in parts:
         return f"service {parts['service']!r}"
     host = parts.get("host") or parts.get("hostaddr") or "the local server"
-    return f"database {parts.get('dbname', 'of the user')!r} on {host}"
+    port = f", port {parts['port']}" if parts.get("port") else ""
+    return f"database {parts.get('dbname', 'of the user')!r} on {host}{port}"
 
 
 @contextmanager
@@ -90,6 +112,7 @@ def connect(
     *,
     patience: Patience | None = None,
     autocommit: bool = False,
+    read_only: bool = False,
     application_name: str = "stgraph",
 ) -> Iterator[Connection]:
     """Open a connection with pinned settings and close it at the end.
@@ -102,13 +125,17 @@ def connect(
         Timeouts. None means the defaults.
     autocommit
         Every statement is a transaction of its own.
+    read_only
+        All that is read is of one moment, whatever is published meanwhile; nothing can be written.
     application_name
         Shown to the administrator, unless the DSN names another.
 
     Yields
     ------
     Connection
-        In UTC, with `search_path` on the system and PostGIS only: names must be qualified.
+        In UTC, with nothing but the system's own on its `search_path`: all other names must be
+        qualified, those of PostGIS with `spatial`. Unless `autocommit`, the settings hold for one
+        transaction, so that a pool between us and the server can do no harm.
 
     Raises
     ------
@@ -118,20 +145,14 @@ def connect(
         The server cannot be reached or refuses us; the message shows no secret.
     """
     patience = patience or Patience()
-    parts = _parse(dsn)
-    parts.setdefault("application_name", application_name)
-    parts.setdefault("connect_timeout", patience.connect_timeout_s)
-    try:
-        connection = psycopg.connect(**parts)
-    except psycopg.Error as error:
-        raise OutputError(
-            f"{describe_dsn(dsn)} cannot be reached: {_masked(error, parts)}; check the address, "
-            "the service file and the password file"
-        ) from None
+    connection = _open(dsn, patience, application_name)
     with connection:
-        connection.autocommit = True
-        _pin(connection, patience)
+        connection.prepare_threshold = None  # a pool between us and the server mixes them up
+        levels = psycopg.IsolationLevel
+        connection.isolation_level = levels.REPEATABLE_READ if read_only else levels.READ_COMMITTED
+        connection.read_only = read_only or None
         connection.autocommit = autocommit
+        _pin(connection, patience)
         yield connection
 
 
@@ -161,16 +182,23 @@ def run_transaction(
     """
     patience = patience or Patience()
     pause = patience.pause_s
+    refusals = 0
     for attempt in range(1, patience.attempts + 1):
+        finishing = False
         try:
             with connect(dsn, patience=patience) as connection:
-                return work(connection)
-        except (psycopg.Error, OutputError) as error:
-            cause = error if isinstance(error, psycopg.Error) else None
-            if attempt == patience.attempts or not _passes(error):
-                raise _as_output_error(error, dsn, attempt) from cause
+                result = work(connection)
+                finishing = True  # from here on a lost connection leaves it open what happened
+            return result
+        except (psycopg.Error, _UnreachableError) as error:
+            refusals = refusals + 1 if _is_refusal(error) else 0
+            if attempt == patience.attempts or refusals > 1 or not _passes(error):
+                cause = error if isinstance(error, psycopg.Error) else None
+                unknown = finishing and _is_lost(error)
+                raise _as_output_error(error, dsn, attempt, unknown=unknown) from cause
             logger.warning(
-                "%s; trying again in %.1f s (%d of %d)",
+                "%s: %s; trying again in %.1f s (%d of %d)",
+                describe_dsn(dsn),
                 _first_line(error),
                 pause,
                 attempt + 1,
@@ -208,6 +236,26 @@ def qualified(schema: str, name: str) -> sql.Identifier:
     return sql.Identifier(schema, name)
 
 
+def spatial(connection: Connection, name: str) -> sql.Identifier:
+    """Return the qualified name of a type or function of PostGIS, whatever schema it is in.
+
+    Raises
+    ------
+    OutputError
+        The database has no PostGIS.
+    """
+    row = connection.execute(
+        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'postgis'"
+    ).fetchone()
+    if row is None:
+        raise OutputError(
+            f"database {connection.info.dbname!r} has no PostGIS; as a superuser, run in it: "
+            "CREATE EXTENSION postgis"
+        )
+    return sql.Identifier(row[0], name)
+
+
 def check_schema_name(schema: str) -> None:
     """Refuse names that PostgreSQL would cut or does not allow.
 
@@ -222,55 +270,128 @@ def check_schema_name(schema: str) -> None:
         raise InputError(f"`schema` is {schema!r}, which belongs to others; use one of its own")
 
 
+def _open(dsn: str, patience: Patience, application_name: str) -> Connection:
+    """Return a new connection; no error of it shows a secret."""
+    parts = _parse(dsn)
+    # the DSN, the service file or PGAPPNAME may name another
+    parts.setdefault("fallback_application_name", application_name)
+    parts.setdefault("connect_timeout", patience.connect_timeout_s)
+    for name, value in _KEEPALIVES.items():
+        parts.setdefault(f"keepalives_{name}", value)
+    parts["client_encoding"] = "UTF8"
+    try:
+        return psycopg.connect(**parts)
+    except psycopg.Error as error:
+        reason = _masked(error, parts)
+        advice = "check the address, the service file and the password file"
+        if "SSL" in reason:
+            advice = "check `sslmode` and the certificates, here and on the server"
+        problem = _UnreachableError(f"{describe_dsn(dsn)} cannot be reached: {reason}; {advice}")
+        problem.is_refusal = not _is_crowded(reason) and _answers(parts)
+    raise problem  # outside, so that the driver's own error does not hang on to it
+
+
+def _answers(parts: dict[str, Any]) -> bool:
+    """Tell whether a server is there and takes connections, though not this one."""
+    address = psycopg.conninfo.make_conninfo(**parts).encode()
+    return psycopg.pq.PGconn.ping(address) == psycopg.pq.Ping.OK
+
+
+def _is_crowded(reason: str) -> bool:
+    """Tell whether the server had no place left; it gives no code, only English text."""
+    return "too many" in reason or "connection slots" in reason
+
+
 def _parse(dsn: str) -> dict[str, Any]:
     """Return the parts of a DSN; what libpq says about a bad one may hold the password."""
     if not isinstance(dsn, str) or not dsn.strip() or "\x00" in dsn:
         raise InputError("`dsn` is empty; give a connection string such as 'service=traffic'")
     try:
         parts = conninfo_to_dict(dsn)
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeError):
+        parts = None
+    if parts is None:
         raise InputError(
             "`dsn` is no connection string; write 'service=traffic', 'host=... dbname=...' or "
             "'postgresql://user@host/db' (its text is not shown, as it may hold a password)"
-        ) from None
-    return {name: value for name, value in parts.items() if value is not None}
+        )
+    known = {name: value for name, value in parts.items() if value is not None}
+    _refuse_spilt_password(dsn, known)
+    return known
+
+
+def _refuse_spilt_password(dsn: str, parts: dict[str, Any]) -> None:
+    """Refuse a URL whose password has a / or @ in it: its rest would be shown as host or name."""
+    place = dsn.partition("://")[2].partition("?")[0] if "://" in dsn.split("=")[0] else ""
+    ports = str(parts.get("port", "")).split(",")
+    spilt = (
+        place.count("@") > 1
+        or "@" in place.partition("/")[2]
+        or "@" in str(parts.get("host", ""))[1:]
+        or "://" in str(parts.get("dbname", ""))
+        or not all(port.strip().isdecimal() or not port for port in ports)
+    )
+    if spilt:
+        raise InputError(
+            "`dsn` cannot be taken apart: is there a / or @ in the password? In a URL write %2F "
+            "and %40, or better keep it in ~/.pgpass (the text is not shown, as it may hold a "
+            "password)"
+        )
 
 
 def _pin(connection: Connection, patience: Patience) -> None:
-    """Set what statements rely on; the caller's own settings in the DSN do not matter."""
+    """Set what statements rely on; the settings of the role or in the DSN do not matter."""
     settings = {
+        "search_path": "pg_catalog, pg_temp",
         "TimeZone": "UTC",
-        "lock_timeout": f"{round(patience.lock_timeout_s * 1000)}ms",
-        "statement_timeout": f"{round(patience.statement_timeout_s * 1000)}ms",
+        "DateStyle": "ISO",
+        "IntervalStyle": "postgres",
+        "extra_float_digits": "1",
+        "bytea_output": "hex",
+        "lock_timeout": f"{math.ceil(patience.lock_timeout_s * 1000)}ms",
+        "statement_timeout": f"{math.ceil(patience.statement_timeout_s * 1000)}ms",
         "idle_in_transaction_session_timeout": "0",
         "client_min_messages": "warning",
         "standard_conforming_strings": "on",
+        **{f"tcp_keepalives_{name}": str(value) for name, value in _KEEPALIVES.items()},
     }
-    for name, value in settings.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-    # PostGIS may live in a schema of its own
-    connection.execute(
-        "SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', (SELECT quote_ident("
-        "n.nspname) FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n "
-        "ON n.oid = e.extnamespace WHERE e.extname = 'postgis'), 'pg_temp'), false)"
+    local = not connection.autocommit
+    calls = sql.SQL(", ").join(
+        sql.SQL("pg_catalog.set_config({}, {}, {})").format(name, value, local)
+        for name, value in settings.items()
     )
+    connection.execute(sql.SQL("SELECT {}").format(calls))
 
 
 def _passes(error: Exception) -> bool:
     """Tell whether trying again may help."""
-    if isinstance(error, OutputError):  # the server could not be reached
-        return "cannot be reached" in str(error)
-    if isinstance(error, _PASSING):
+    return isinstance(error, (_UnreachableError, *_PASSING)) or _is_lost(error)
+
+
+def _is_lost(error: Exception) -> bool:
+    """Tell whether the connection broke."""
+    if isinstance(error, (pg.AdminShutdown, pg.CrashShutdown)):
         return True
-    # a connection that broke has no state of its own
-    return isinstance(error, _LOST) and getattr(error, "sqlstate", None) is None
+    state = getattr(error, "sqlstate", None)  # what broke has none of its own
+    return isinstance(error, _LOST) and (state is None or state.startswith("08"))
 
 
-def _as_output_error(error: Exception, dsn: str, attempts: int) -> OutputError:
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether the server is up and does not want us: one more try, not five."""
+    return isinstance(error, _UnreachableError) and error.is_refusal
+
+
+def _as_output_error(error: Exception, dsn: str, attempts: int, *, unknown: bool) -> OutputError:
     """Return what is raised in the end."""
-    if isinstance(error, OutputError):
-        return error
     often = f" after {attempts} attempts" if attempts > 1 else ""
+    if isinstance(error, _UnreachableError):
+        return OutputError(f"{error}{often and ' (given up' + often + ')'}")
+    if unknown:
+        return OutputError(
+            f"{describe_dsn(dsn)}: the connection was lost at the very end{often}, and whether all "
+            f"was written or nothing is not known: {_first_line(error)}; do it again, twice does "
+            "no harm"
+        )
     return OutputError(
         f"{describe_dsn(dsn)}: nothing was written{often}: {_first_line(error)}{_advice(error)}"
     )
@@ -283,9 +404,14 @@ def _advice(error: Exception) -> str:
     if isinstance(error, pg.LockNotAvailable):
         return "; another program holds a lock, see pg_locks on the server, then try again"
     if isinstance(error, pg.InsufficientPrivilege):
-        return "; connect as a member of the schema's owner or writer role"
+        return (
+            "; connect as a member of the schema's owner or writer role (a login with NOINHERIT "
+            "also needs options='-c role=...' in its DSN)"
+        )
     if isinstance(error, pg.QueryCanceled):
-        return "; give it more time: `statement_timeout_s`"
+        return "; give it more time (`statement_timeout_s`), or ask who cancelled it"
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        return "; this server or role only reads: connect to one that writes"
     return ""
 
 
@@ -300,5 +426,6 @@ def _masked(error: Exception, parts: dict[str, Any]) -> str:
     text = " ".join(str(error).split())
     for name in _SECRETS:
         if parts.get(name):
-            text = text.replace(str(parts[name]), "***")
+            secret = str(parts[name])
+            text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
     return text

@@ -21,7 +21,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from stgraph.errors import OutputError
-from stgraph_connectors.postgis.connect import Connection, Patience, execute, qualified
+from stgraph_connectors.postgis.connect import Connection, Patience, execute, qualified, spatial
 from stgraph_connectors.postgis.schema import acting_as_owner, grant_reading, grant_writing
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,8 @@ def update_layer(
     nodes = hashlib.blake2b(np.sort(numbers).tobytes(), digest_size=16).hexdigest()
     built = state.get("digest") != layer.digest
     if built:
-        with acting_as_owner(connection, schema):
+        doing = f"building the layer {layer.name!r}, which is missing or has other columns now,"
+        with acting_as_owner(connection, schema, doing):
             _build(connection, schema, layer, values, source)
             _swap(connection, schema, layer, patience)
         grant_reading(connection, schema, (layer.name, *layer.parts))
@@ -164,7 +165,8 @@ def _build(
     execute(connection, "DROP TABLE IF EXISTS {}", qualified(schema, name))
     largest = (layer.n_horizons + 1) * layer.stride
     fid = sql.SQL("bigint" if largest > np.iinfo(np.int32).max else "integer")
-    geometry = sql.SQL("geometry({}, {})").format(
+    geometry = sql.SQL("{}({}, {})").format(
+        spatial(connection, "geometry"),
         sql.SQL(layer.geometry_type),
         sql.Literal(layer.srid),
     )

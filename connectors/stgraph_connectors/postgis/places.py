@@ -19,10 +19,10 @@ from psycopg.types.json import Jsonb
 
 from stgraph.errors import DataError
 from stgraph.graph import Feature, STGraph
-from stgraph_connectors.postgis.connect import Connection, execute, qualified
+from stgraph_connectors.postgis.connect import Connection, execute, qualified, spatial
 from stgraph_connectors.postgis.copying import copy_records
 from stgraph_connectors.postgis.schema import acting_as_owner
-from stgraph_connectors.sinks._document import encode_nodes
+from stgraph_connectors.sinks._document import crs_text, encode_nodes
 from stgraph_connectors.sinks._edges import encode_edges
 from stgraph_connectors.sinks._gpkg import multi_positions
 from stgraph_connectors.sinks._tables import to_json
@@ -302,12 +302,18 @@ def _type_geometry(
     srid, kind = wanted
     if str(found[1]).startswith("Multi"):
         return  # parts alone fit in as well
-    change = "ALTER TABLE {} ALTER COLUMN geom TYPE geometry({}, {}) USING {}"
-    value = sql.SQL("ST_Multi(geom)" if kind.startswith("Multi") else "geom")
+    change = "ALTER TABLE {} ALTER COLUMN geom TYPE {}({}, {}) USING {}"
+    value: sql.Composable = sql.SQL("geom")
+    if kind.startswith("Multi"):
+        value = sql.SQL("{}(geom)").format(spatial(connection, "st_multi"))
     with acting_as_owner(connection, schema):
         connection.execute(
             sql.SQL(change).format(
-                qualified(schema, "node"), sql.SQL(kind), sql.Literal(srid), value
+                qualified(schema, "node"),
+                spatial(connection, "geometry"),
+                sql.SQL(kind),
+                sql.Literal(srid),
+                value,
             )
         )
 
@@ -319,9 +325,11 @@ def _part(kind: str) -> str:
 
 def _write_nodes(connection: Connection, schema: str, rows: Any) -> None:
     """Add new nodes and change those that differ."""
-    connection.execute(
-        "CREATE TEMP TABLE staged_node (place integer, id text, kind text, geom geometry, "
-        "heights float8[], attributes jsonb) ON COMMIT DROP"
+    execute(
+        connection,
+        "CREATE TEMP TABLE staged_node (place integer, id text, kind text, geom {}, "
+        "heights float8[], attributes jsonb) ON COMMIT DROP",
+        spatial(connection, "geometry"),
     )
     copy_records(
         connection,
@@ -344,9 +352,9 @@ def _write_nodes(connection: Connection, schema: str, rows: Any) -> None:
             "excluded.kind, geom = excluded.geom, heights = excluded.heights, "
             "attributes = excluded.attributes WHERE (n.kind, n.heights, n.attributes) "
             "IS DISTINCT FROM (excluded.kind, excluded.heights, excluded.attributes) OR NOT "
-            "coalesce(ST_OrderingEquals(n.geom, excluded.geom), "
+            "coalesce({}(n.geom, excluded.geom), "
             "n.geom IS NULL AND excluded.geom IS NULL)"
-        ).format(qualified(schema, "node"))
+        ).format(qualified(schema, "node"), spatial(connection, "st_orderingequals"))
     )
     connection.execute("DROP TABLE pg_temp.staged_node")
 

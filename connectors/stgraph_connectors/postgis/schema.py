@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
+from typing import LiteralString
 
+from psycopg import errors as pg
 from psycopg import sql
 
 from stgraph.errors import OutputError
@@ -20,11 +21,13 @@ from stgraph_connectors.postgis.connect import (
     execute,
     qualified,
     run_transaction,
+    spatial,
 )
 
 logger = logging.getLogger(__name__)
 
 _LAYERS_FOR_READERS = ("forecast_value",)
+_LOCK = 0x5466  # class of our advisory lock
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,16 @@ def init_schema(
     check_schema_name(schema)
 
     def work(connection: Connection) -> SchemaState:
-        _lock(connection, schema)
+        _lock(connection)
         before = schema_version(connection, schema)
-        if before == 0:
-            _require_postgis(connection, dsn)
-            owner = f"{schema}_owner" if roles else None
-            _create_schema(connection, schema, owner)
-        with acting_as_owner(connection, schema):
-            after = _migrate(connection, schema, before)
         if roles:
             _create_roles(connection, schema)
-        grant_reading(connection, schema)
-        return SchemaState(schema, before, after, tuple(_roles(connection, schema).values()))
+        if before == 0:
+            _require_postgis(connection, dsn)
+            _create_schema(connection, schema, with_roles=roles)
+        if roles:
+            _hand_over(connection, schema)
+        return _bring_up_to_date(connection, schema, before)
 
     return run_transaction(dsn, work, patience=patience)
 
@@ -102,14 +103,11 @@ def upgrade_schema(
     check_schema_name(schema)
 
     def work(connection: Connection) -> SchemaState:
-        _lock(connection, schema)
+        _lock(connection)
         before = schema_version(connection, schema)
         if before == 0:
             raise OutputError(_missing(dsn, schema))
-        with acting_as_owner(connection, schema):
-            after = _migrate(connection, schema, before)
-        grant_reading(connection, schema)
-        return SchemaState(schema, before, after, tuple(_roles(connection, schema).values()))
+        return _bring_up_to_date(connection, schema, before)
 
     return run_transaction(dsn, work, patience=patience)
 
@@ -154,25 +152,30 @@ def latest_version() -> int:
 
 
 class acting_as_owner:  # noqa: N801  # used like a function
-    """Make what is created belong to the schema's owner, if we are a member of it.
+    """Make what is created belong to the schema's owner, of whom we must be a member.
 
-    Without that membership nothing changes: the server then refuses what only owners may do.
+    Raises
+    ------
+    OutputError
+        We are no member; says what needs the owner and whom to connect as.
     """
 
-    def __init__(self, connection: Connection, schema: str) -> None:
+    def __init__(self, connection: Connection, schema: str, doing: str = "this change") -> None:
         self._connection = connection
         self._schema = schema
+        self._doing = doing
         self._changed = False
 
     def __enter__(self) -> None:
-        row = self._connection.execute(
-            "SELECT o.rolname, o.rolname <> current_user AND pg_has_role(o.oid, 'MEMBER') "
-            "FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner WHERE n.nspname = %s",
-            (self._schema,),
-        ).fetchone()
-        if row is not None and row[1]:
-            role = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(row[0]))
-            self._connection.execute(role)
+        owner, is_us, is_member = _owner(self._connection, self._schema)
+        if not (is_us or is_member):
+            raise OutputError(
+                f"{self._doing} needs the rights of {owner!r}, who owns the schema "
+                f"{self._schema!r}, and {self._connection.info.user!r} is no member of it; connect "
+                "as a member, once"
+            )
+        if not is_us:
+            execute(self._connection, "SET LOCAL ROLE {}", sql.Identifier(owner))
             self._changed = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -185,48 +188,57 @@ def grant_reading(
     connection: Connection, schema: str, names: tuple[str, ...] = _LAYERS_FOR_READERS
 ) -> None:
     """Let the reader role read some tables or views of the schema, where there is such a role."""
-    roles = _roles(connection, schema)
-    if not roles:
+    if not _has_roles(connection, schema):
         return
+    reader, writer = _role(schema, "reader"), _role(schema, "writer")
     with acting_as_owner(connection, schema):
         for name in names:
             relation = qualified(schema, name)
-            reader, writer = sql.Identifier(roles["reader"]), sql.Identifier(roles["writer"])
             execute(connection, "GRANT SELECT ON {} TO {}, {}", relation, reader, writer)
 
 
 def grant_writing(connection: Connection, schema: str, names: tuple[str, ...]) -> None:
     """Let the writer role change the rows of some tables, where there is such a role."""
-    roles = _roles(connection, schema)
+    if not _has_roles(connection, schema):
+        return
+    rights: LiteralString = "GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}"
     with acting_as_owner(connection, schema):
-        for name in names if roles else ():
-            relation, writer = qualified(schema, name), sql.Identifier(roles["writer"])
-            execute(
-                connection, "GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}", relation, writer
-            )
+        for name in names:
+            execute(connection, rights, qualified(schema, name), _role(schema, "writer"))
 
 
-def _lock(connection: Connection, schema: str) -> None:
-    """Let one program at a time change the schema's tables."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"stgraph schema {schema}",))
+def _lock(connection: Connection) -> None:
+    """Let one program at a time change schemas: grants on the same database do not go together."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (_LOCK,))
 
 
-def _create_schema(connection: Connection, schema: str, owner: str | None) -> None:
+def _bring_up_to_date(connection: Connection, schema: str, before: int) -> SchemaState:
+    """Run what is missing of a schema that is there, and give everybody their rights again."""
+    with acting_as_owner(connection, schema, "a new version of the tables"):
+        after = _migrate(connection, schema, before)
+    if not _has_roles(connection, schema):
+        return SchemaState(schema, before, after)
+    with acting_as_owner(connection, schema):
+        _grant_tables(connection, schema)
+    grant_reading(connection, schema)
+    return SchemaState(schema, before, after, tuple(role_names(schema).values()))
+
+
+def _create_schema(connection: Connection, schema: str, *, with_roles: bool) -> None:
     """Create the schema and the table of its versions, owned by a group role where asked."""
     name = sql.Identifier(schema)
-    if owner is not None:
-        _ensure_role(connection, owner)
-        # who makes the schema must be able to hand it over and to go on working in it
-        execute(connection, "GRANT {} TO CURRENT_USER", sql.Identifier(owner))
-        execute(
-            connection,
-            "CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}",
-            name,
-            sql.Identifier(owner),
+    there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+    if there.fetchone() is not None:
+        logger.warning(
+            "schema %r was there before; its owner %r will own the tables",
+            schema,
+            role_names(schema)["owner"] if with_roles else _owner(connection, schema)[0],
         )
+    elif with_roles:
+        execute(connection, "CREATE SCHEMA {} AUTHORIZATION {}", name, _role(schema, "owner"))
     else:
-        execute(connection, "CREATE SCHEMA IF NOT EXISTS {}", name)
-    with acting_as_owner(connection, schema):
+        execute(connection, "CREATE SCHEMA {}", name)
+    with acting_as_owner(connection, schema, "making the tables"):
         execute(
             connection,
             "CREATE TABLE {} (version integer PRIMARY KEY, applied_at timestamptz NOT NULL "
@@ -243,11 +255,14 @@ def _migrate(connection: Connection, schema: str, before: int) -> int:
             f"schema {schema!r} has version {before} and this stgraph knows {max(known)}; "
             "upgrade stgraph-gis"
         )
-    for number in sorted(number for number in known if number > before):
-        text = sql.SQL(known[number])  # our own file
-        connection.execute(
-            text.format(schema=sql.Identifier(schema), schema_text=sql.Literal(schema))
-        )
+    missing = sorted(number for number in known if number > before)
+    names = {
+        "schema": sql.Identifier(schema),
+        "schema_text": sql.Literal(schema),
+        "geometry": spatial(connection, "geometry"),
+    }
+    for number in missing:
+        connection.execute(sql.SQL(known[number]).format(**names))  # our own files
         connection.execute(
             sql.SQL("INSERT INTO {} (version, library) VALUES (%s, %s)").format(
                 qualified(schema, "schema_version")
@@ -276,119 +291,149 @@ def _require_postgis(connection: Connection, dsn: str) -> None:
     offered = connection.execute(
         "SELECT 1 FROM pg_available_extensions WHERE name = 'postgis'"
     ).fetchone()
-    may = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
-    if offered is None or not may.fetchone()[0]:  # type: ignore[index]  # we are a role
-        todo = (
-            "install it on the server (Debian: postgresql-<version>-postgis-3)"
-            if offered is None
-            else "as a superuser, run in this database: CREATE EXTENSION postgis"
-        )
-        raise OutputError(f"{describe_dsn(dsn)} has no PostGIS; {todo}")
-    connection.execute("CREATE EXTENSION postgis SCHEMA public")
-    connection.execute("SELECT set_config('search_path', 'pg_catalog, public, pg_temp', false)")
+    todo = "install it on the server (Debian: postgresql-<version>-postgis-3)"
+    if offered is not None:
+        try:
+            with connection.transaction():
+                connection.execute("CREATE EXTENSION postgis SCHEMA public")
+        except pg.InsufficientPrivilege:
+            todo = "as a superuser, run in this database: CREATE EXTENSION postgis"
+        else:
+            return
+    raise OutputError(f"{describe_dsn(dsn)} has no PostGIS; {todo}")
 
 
 def _create_roles(connection: Connection, schema: str) -> None:
-    """Create the writer and the reader and give them exactly what they need."""
-    names = {kind: f"{schema}_{kind}" for kind in ("owner", "writer", "reader")}
-    for name in names.values():
+    """Create the group roles that are missing, and let them into the database."""
+    for name in role_names(schema).values():
         _ensure_role(connection, name)
-    owned = connection.execute(
-        "SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner "
-        "WHERE n.nspname = %s",
-        (schema,),
-    ).fetchone()
-    if owned is not None and owned[0] != names["owner"]:  # made without roles, now with them
-        _hand_over(connection, schema, names["owner"])
-    database = connection.info.dbname
-    with acting_as_owner(connection, schema):
-        _grant_tables(connection, schema, names)
-        connection.execute(
-            sql.SQL("UPDATE {} SET roles = %s::jsonb").format(qualified(schema, "dataset")),
-            (json.dumps(names),),
+    owner = role_names(schema)["owner"]
+    # who hands something over must be able to act in the receiver's name; a superuser is
+    if not _may_act_as(connection, owner):
+        execute(connection, "GRANT {} TO CURRENT_USER", sql.Identifier(owner))
+    for right in ("CONNECT", "TEMPORARY"):
+        missing = connection.execute(
+            "SELECT current_database(), array_agg(r.rolname) FROM pg_roles r "
+            "WHERE r.rolname = ANY(%s) "
+            "AND NOT has_database_privilege(r.oid, current_database(), %s)",
+            (list(role_names(schema).values()), right),
+        ).fetchone()
+        if missing is None or not missing[1]:  # everybody may, unless the administrator forbade it
+            continue
+        execute(
+            connection,
+            "GRANT {} ON DATABASE {} TO {}",
+            sql.SQL(right),
+            sql.Identifier(missing[0]),
+            sql.SQL(", ").join(map(sql.Identifier, missing[1])),
         )
-    members = sql.SQL(", ").join(sql.Identifier(names[kind]) for kind in ("writer", "reader"))
-    execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", sql.Identifier(database), members)
 
 
-def _grant_tables(connection: Connection, schema: str, names: dict[str, str]) -> None:
+def _grant_tables(connection: Connection, schema: str) -> None:
     """Give the writer the rows of all tables and both the use of the schema."""
-    space = sql.Identifier(schema)
-    writer, reader = sql.Identifier(names["writer"]), sql.Identifier(names["reader"])
+    space, writer = sql.Identifier(schema), _role(schema, "writer")
+    both = sql.SQL("{}, {}").format(writer, _role(schema, "reader"))
+    rows = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
     execute(connection, "REVOKE ALL ON SCHEMA {} FROM PUBLIC", space)
-    execute(connection, "GRANT USAGE ON SCHEMA {} TO {}, {}", space, writer, reader)
-    execute(
-        connection,
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}",
-        space,
-        writer,
-    )
-    execute(
-        connection,
-        "REVOKE INSERT, UPDATE, DELETE ON {} FROM {}",
-        qualified(schema, "schema_version"),
-        writer,
-    )
+    execute(connection, "GRANT USAGE ON SCHEMA {} TO {}", space, both)
+    execute(connection, f"{rows} ALL TABLES IN SCHEMA {{}} TO {{}}", space, writer)
+    versions = qualified(schema, "schema_version")
+    execute(connection, "REVOKE INSERT, UPDATE, DELETE ON {} FROM {}", versions, writer)
     execute(connection, "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {} TO {}", space, writer)
-    series = "GRANT EXECUTE ON FUNCTION {}(text, timestamptz, timestamptz) TO {}, {}"
-    execute(connection, series, qualified(schema, "node_series"), writer, reader)
+    series = "GRANT EXECUTE ON FUNCTION {}(text, timestamptz, timestamptz) TO {}"
+    execute(connection, series, qualified(schema, "node_series"), both)
     partition = "GRANT EXECUTE ON FUNCTION {}(text, date) TO {}"
     execute(connection, partition, qualified(schema, "ensure_partition"), writer)
     # partitions of later days and layers built later
-    execute(
-        connection,
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES "
-        "TO {}",
-        space,
-        writer,
-    )
+    later = f"ALTER DEFAULT PRIVILEGES IN SCHEMA {{}} {rows} TABLES TO {{}}"
+    execute(connection, later, space, writer)
 
 
-def _hand_over(connection: Connection, schema: str, owner: str) -> None:
-    """Give a schema and all that is in it to its group role."""
-    execute(connection, "GRANT {} TO CURRENT_USER", sql.Identifier(owner))
-    execute(
-        connection, "ALTER SCHEMA {} OWNER TO {}", sql.Identifier(schema), sql.Identifier(owner)
-    )
-    rows = connection.execute(
-        "SELECT c.relname, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v')",
-        (schema,),
+def _hand_over(connection: Connection, schema: str) -> None:
+    """Give a schema that was made without roles, and all of ours in it, to its group role."""
+    before, owner = _owner(connection, schema)[0], role_names(schema)["owner"]
+    if before == owner:
+        return
+    # only what the schema's owner made: what others put there runs with their rights, not ours
+    statements = connection.execute(
+        "WITH old AS (SELECT oid, nspowner FROM pg_namespace WHERE nspname = %s) "
+        "SELECT format('ALTER %%s %%I.%%I OWNER TO %%I', CASE c.relkind WHEN 'v' THEN 'VIEW' "
+        "WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, "
+        "%s::text, c.relname, %s::text) FROM pg_class c JOIN old ON old.oid = c.relnamespace "
+        "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND c.relowner = old.nspowner "
+        "AND NOT (c.relkind = 'S' AND EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid "
+        "AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i'))) "
+        "UNION ALL SELECT format('ALTER ROUTINE %%s OWNER TO %%I', p.oid::regprocedure, %s::text) "
+        "FROM pg_proc p JOIN old ON old.oid = p.pronamespace WHERE p.proowner = old.nspowner",
+        (schema, schema, owner, owner),
     ).fetchall()
-    for name, kind in rows:
-        what = sql.SQL("VIEW" if kind == "v" else "TABLE")
-        execute(
-            connection,
-            "ALTER {} {} OWNER TO {}",
-            what,
-            qualified(schema, name),
-            sql.Identifier(owner),
-        )
-    rows = connection.execute(
-        "SELECT p.proname, pg_get_function_identity_arguments(p.oid) FROM pg_proc p "
-        "JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s",
-        (schema,),
-    ).fetchall()
-    for name, arguments in rows:
-        routine = sql.SQL("{}({})").format(
-            qualified(schema, name),
-            sql.SQL(arguments),  # from the catalogue
-        )
-        execute(connection, "ALTER FUNCTION {} OWNER TO {}", routine, sql.Identifier(owner))
+    new = sql.Identifier(owner)
+    execute(connection, "ALTER SCHEMA {} OWNER TO {}", sql.Identifier(schema), new)
+    for (statement,) in statements:
+        connection.execute(statement)
 
 
 def _ensure_role(connection: Connection, name: str) -> None:
     """Create a group role without login unless there is one."""
-    row = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
+    query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
+    row = connection.execute(query, (name,)).fetchone()
+    if row is not None and row[0]:
+        raise OutputError(
+            f"role {name!r} is there and is a superuser, who must own no dataset; rename that role "
+            "or use another `schema`"
+        )
+    if row is not None:
+        return
+    try:
+        with connection.transaction():
+            execute(connection, "CREATE ROLE {} NOLOGIN", sql.Identifier(name))
+    except (pg.DuplicateObject, pg.UniqueViolation):
+        logger.debug("role %r was made by another program just now", name)
+    except pg.InsufficientPrivilege as error:
+        statement = sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name))
+        raise OutputError(
+            f"role {name!r} is missing, and {connection.info.user!r} may not create roles; have a "
+            f"role with CREATEROLE run it, or: {statement.as_string(connection)}"
+        ) from error
+
+
+def role_names(schema: str) -> dict[str, str]:
+    """Return the names of the group roles by kind: owner, writer, reader."""
+    return {kind: f"{schema}_{kind}" for kind in ("owner", "writer", "reader")}
+
+
+def _role(schema: str, kind: str) -> sql.Identifier:
+    """Return the quoted name of a group role."""
+    return sql.Identifier(role_names(schema)[kind])
+
+
+def _has_roles(connection: Connection, schema: str) -> bool:
+    """Tell whether the schema belongs to its group role, and the other two are there."""
+    names = list(role_names(schema).values())
+    row = connection.execute(
+        "SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s)", (names,)
+    ).fetchone()
+    there = row is not None and row[0] == len(names)
+    return there and _owner(connection, schema)[0] == role_names(schema)["owner"]
+
+
+def _owner(connection: Connection, schema: str) -> tuple[str, bool, bool]:
+    """Return who owns a schema, whether that is us, and whether we may act in the owner's name."""
+    row = connection.execute(
+        "SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) = current_user "
+        "FROM pg_namespace WHERE nspname = %s",
+        (schema,),
+    ).fetchone()
     if row is None:
-        execute(connection, "CREATE ROLE {} NOLOGIN", sql.Identifier(name))
+        raise OutputError(f"there is no schema {schema!r}")
+    return row[0], row[1], _may_act_as(connection, row[0])
 
 
-def _roles(connection: Connection, schema: str) -> dict[str, str]:
-    """Return the group roles of a schema by kind; none without `roles`."""
-    query = sql.SQL("SELECT roles FROM {}").format(qualified(schema, "dataset"))
-    row = connection.execute(query).fetchone()
-    return dict(row[0]) if row is not None and row[0] else {}
+def _may_act_as(connection: Connection, role: str) -> bool:
+    """Tell whether SET ROLE works; from PostgreSQL 16 on a member may lack just that."""
+    right = "SET" if connection.info.server_version >= 160_000 else "MEMBER"
+    row = connection.execute("SELECT pg_has_role(%s::name, %s)", (role, right)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _missing(dsn: str, schema: str) -> str:
