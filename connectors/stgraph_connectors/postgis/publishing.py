@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, LiteralString
+from collections.abc import Iterable, Mapping
+from typing import LiteralString
 
+import numpy as np
+import numpy.typing as npt
 from psycopg import sql
 
 from stgraph_connectors.postgis.connect import Connection, execute, qualified
-from stgraph_connectors.postgis.copying import copy_records
+from stgraph_connectors.qgis import format_sparkline
 from stgraph_connectors.sinks._tables import safe_names
 
 LOCK = 0x5467  # class of our advisory locks; the second number is the schema
@@ -25,13 +27,17 @@ def short_names(names: Iterable[str], reserved: Iterable[str] = ()) -> tuple[str
     return tuple(safe_names(cut, reserved=reserved))
 
 
-def stage_rows(
-    connection: Connection,
-    name: LiteralString,
-    columns: Mapping[str, LiteralString],
-    rows: Iterable[Sequence[Any]],
+def draw_course(values: npt.NDArray[np.float32]) -> npt.NDArray[np.bytes_]:
+    """Return each row of (N, T) as at most 12 blocks, UTF-8 of one length for all; ⋅ is a gap."""
+    # the usual dot has fewer bytes than a block
+    lines = [line.replace("·", "⋅") or "⋅" for line in format_sparkline(values.T, width=12)]
+    return np.char.encode(np.array(lines), "utf-8")
+
+
+def create_stage(
+    connection: Connection, name: LiteralString, columns: Mapping[str, LiteralString]
 ) -> sql.Identifier:
-    """Load rows into a temporary table that lives as long as the transaction, and return its name.
+    """Create a temporary table for the rest of the transaction and return its quoted name.
 
     Parameters
     ----------
@@ -41,17 +47,12 @@ def stage_rows(
         Name of the table; an older one is replaced.
     columns
         Name to Postgres type.
-    rows
-        Tuples in the order of the columns; None is NULL.
     """
     table = sql.Identifier("pg_temp", name)
     listed = [sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(t)) for c, t in columns.items()]
     execute(connection, "DROP TABLE IF EXISTS {}", table)
-    # ON COMMIT DROP: a pooled session keeps nothing of it
     create = "CREATE TEMP TABLE {} ({}) ON COMMIT DROP"
     execute(connection, create, sql.Identifier(name), sql.SQL(", ").join(listed))
-    copy_records(connection, table, columns, rows)
-    execute(connection, "ANALYZE {}", table)
     # layers are built in the owner's name
     execute(connection, "GRANT SELECT ON {} TO PUBLIC", table)
     return table
