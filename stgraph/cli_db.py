@@ -49,7 +49,8 @@ def init(
     """Create the tables of a dataset; safe to repeat."""
     from stgraph import terminal
 
-    done = registry.load("database", "init")(_need_dsn(dsn), schema=schema, roles=roles)
+    dsn = _need_dsn(dsn)
+    done = registry.load("database", "init")(dsn, schema=schema, roles=roles)
     grants = _grants(done.roles) if roles else []
     if json:
         terminal.print_json({**asdict(done), "grants": grants})
@@ -66,7 +67,8 @@ def upgrade(
     """Bring the tables of a dataset up to this version of stgraph; safe to repeat."""
     from stgraph import terminal
 
-    done = registry.load("database", "upgrade")(_need_dsn(dsn), schema=schema)
+    dsn = _need_dsn(dsn)
+    done = registry.load("database", "upgrade")(dsn, schema=schema)
     if json:
         terminal.print_json(asdict(done))
         return
@@ -80,7 +82,8 @@ def status(
     """Show the version, the current issue, and how much there is of what."""
     from stgraph import terminal
 
-    facts = asdict(registry.load("database", "status")(_need_dsn(dsn), schema=schema))
+    dsn = _need_dsn(dsn)
+    facts = asdict(registry.load("database", "status")(dsn, schema=schema))
     if json:
         terminal.print_json(facts)
     else:
@@ -100,7 +103,8 @@ def prune(
     """Remove what is older, without making readers wait."""
     from stgraph import terminal
 
-    done = asdict(registry.load("database", "prune")(_need_dsn(dsn), schema=schema, keep=keep))
+    dsn = _need_dsn(dsn)
+    done = asdict(registry.load("database", "prune")(dsn, schema=schema, keep=keep))
     if json:
         terminal.print_json(done)
     else:
@@ -122,8 +126,10 @@ def project(
     """Write a QGIS project with the layers of a dataset; no password is in it."""
     from stgraph import terminal
 
-    write = registry.load("database", "project")
-    path = write(_need_dsn(dsn), out, schema=schema, authcfg=authcfg, overwrite=force)
+    dsn = _need_dsn(dsn)
+    path = registry.load("database", "project")(
+        dsn, out, schema=schema, authcfg=authcfg, overwrite=force
+    )
     if json:
         terminal.print_json({"outputs": [str(path)]})
     else:

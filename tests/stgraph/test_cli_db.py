@@ -1,0 +1,104 @@
+"""The commands around a database: what they do, print, and never print."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+
+from stgraph.cli import main
+
+SECRET = "tr0ub4dor"
+
+
+@pytest.fixture(autouse=True)
+def no_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No database of the developer's."""
+    monkeypatch.delenv("STGRAPH_DSN", raising=False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["db init", "db upgrade", "db status", "db prune --keep 30d", "qgis project --out a.qgz"],
+)
+def test_a_database_has_to_be_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Nothing is guessed: the DSN comes from the environment or an option."""
+    for value in (None, "", "  "):
+        if value is not None:
+            monkeypatch.setenv("STGRAPH_DSN", value)
+        assert main(command.split()) == 2
+        message = capsys.readouterr().err
+        assert "no database is named; run: export STGRAPH_DSN='service=traffic'" in message
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"ana {SECRET}",
+        f"postgresql://ana:{SECRET}@127.0.0.1:1/traffic",
+        f"host=127.0.0.1 port=1 password={SECRET}",
+        f"postgresql://ana:a@{SECRET}@127.0.0.1:1/traffic",
+        f"postgresql://ana:a/{SECRET}@127.0.0.1:1/traffic",
+    ],
+)
+def test_no_command_shows_a_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    """Neither in a message, nor with `--debug`, nor in help, however wrong the DSN is."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setenv("STGRAPH_DSN", dsn)
+    assert main(["db", "init", "--debug"]) == 2
+    assert main(["db", "init", "--schema", "pg_x"]) == 2
+    assert main(["db", "init", "--help"]) == 0
+    assert main(["db", "init", "--dns", "x"]) == 2
+    out, err = capsys.readouterr()
+    assert "STGRAPH_DSN" in out
+    assert SECRET not in out + err
+
+
+@pytest.mark.postgis
+def test_init_can_be_repeated_and_says_what_to_grant(
+    database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From nothing to tables and roles; the lines that it prints are SQL that works."""
+    monkeypatch.setenv("STGRAPH_DSN", database)
+    assert main(["db", "init"]) == 0
+    assert capsys.readouterr().out == "schema 'stgraph' was made to version 1\n"
+    assert main(["db", "upgrade"]) == 0
+    assert capsys.readouterr().out == "schema 'stgraph' was at version 1 already\n"
+    assert main(["db", "init", "--roles", "--schema", 'o"dd', "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["schema"], answer["before"], answer["after"]) == ('o"dd', 0, 1)
+    assert sorted(answer["roles"]) == ['o"dd_owner', 'o"dd_reader', 'o"dd_writer']
+    lines = [line for line in answer["grants"] if not line.startswith("--")]
+    assert 'GRANT "o""dd_reader" TO <person in QGIS>;' in lines
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE ROLE stgraph_test_login LOGIN")
+        for line in lines:
+            connection.execute(line.split("<")[0].encode() + b"stgraph_test_login")
+    assert main(["db", "init", "--roles", "--schema", 'o"dd']) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("schema 'o\"dd' was at version 1 already\n-- run with the names of your")
+    assert main(["db", "upgrade", "--json", "--dsn", database]) == 0
+    assert json.loads(capsys.readouterr().out)["after"] == 1
+
+
+@pytest.mark.postgis
+def test_what_is_missing_is_said(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a schema, the message has the command that makes it."""
+    assert main(["db", "upgrade", "--dsn", database, "--schema", "city"]) == 2
+    assert "run: stgraph db init --schema city" in capsys.readouterr().err
+    assert main(["db", "init", "--dsn", database, "--schema", "public"]) == 2
+    assert "which belongs to others" in capsys.readouterr().err
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """The groups are found from the top."""
+    assert main(["--help"]) == 0
+    assert main(["db", "--help"]) == 0
+    out = capsys.readouterr().out
+    for name in (" db ", " qgis ", " init ", " upgrade ", " status ", " prune "):
+        assert name in out
