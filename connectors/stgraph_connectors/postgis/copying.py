@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from psycopg import sql
 
+from stgraph.errors import InputError
 from stgraph_connectors.postgis.connect import Connection
 
 Kind = Literal["smallint", "integer", "bigint", "real", "timestamptz", "text", "real[]"]
@@ -22,7 +23,7 @@ _END = b"\xff\xff"
 _FIXED = {"smallint": ">i2", "integer": ">i4", "bigint": ">i8", "timestamptz": ">i8", "real": ">f4"}
 _EPOCH_US = 946_684_800_000_000  # 2000-01-01, where Postgres begins to count
 _REAL_OID = 700
-_ROWS_AT_ONCE = 65_536  # a few MB a buffer
+_BLOCK_BYTES = 1_000_000  # of rows at once: what the processor's cache holds is fastest
 
 
 def copy_arrays(
@@ -48,16 +49,22 @@ def copy_arrays(
     -------
     int
         R.
+
+    Raises
+    ------
+    InputError
+        Columns of different lengths, or numbers that the kind cannot hold.
     """
     parts = {name: (kind, np.asarray(values)) for name, (kind, values) in columns.items()}
-    n_rows = max((len(values) for _, values in parts.values() if values.ndim), default=1)
+    n_rows = _check(parts)
     dtype = _row_type(parts)
-    rows = np.zeros(min(n_rows, _ROWS_AT_ONCE), dtype=dtype)
+    n_block = min(n_rows, max(1, _BLOCK_BYTES // dtype.itemsize))
+    rows = np.zeros(n_block, dtype=dtype)
     _fill_constants(rows, parts)
     with connection.cursor() as cursor, cursor.copy(_copy_in(table, parts)) as copy:
         copy.write(_HEADER)
-        for start in range(0, n_rows, _ROWS_AT_ONCE):
-            block = rows[: min(_ROWS_AT_ONCE, n_rows - start)]
+        for start in range(0, n_rows, max(1, n_block)):
+            block = rows[: min(n_block, n_rows - start)]
             for i, (kind, values) in enumerate(parts.values()):
                 part = values[start : start + len(block)] if values.ndim else values
                 target = block[f"v{i}"]
@@ -103,6 +110,25 @@ def _copy_in(table: sql.Composable, names: Iterable[str]) -> sql.Composed:
     """Return the COPY statement."""
     listed = sql.SQL(", ").join(sql.Identifier(name) for name in names)
     return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, listed)
+
+
+def _check(parts: Mapping[str, tuple[Kind, npt.NDArray[Any]]]) -> int:
+    """Return the number of rows; what would be cut or wrapped around without a word is refused."""
+    lengths = {name: len(values) for name, (_, values) in parts.items() if values.ndim}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"columns of different lengths: {lengths}")
+    for name, (kind, values) in parts.items():
+        if kind == "real[]" and values.ndim < 2:
+            raise InputError(f"column {name!r} holds arrays: give it (R, ...) values")
+        if kind in ("real", "real[]", "text"):
+            continue
+        bounds = np.iinfo(_FIXED[kind])
+        whole = np.issubdtype(values.dtype, np.integer) or not values.size
+        if not whole or (
+            values.size and not bounds.min <= values.min() <= values.max() <= bounds.max
+        ):
+            raise InputError(f"column {name!r} has values that are no {kind}")
+    return next(iter(lengths.values()), 1)
 
 
 def _row_type(parts: Mapping[str, tuple[Kind, npt.NDArray[Any]]]) -> np.dtype[np.void]:
