@@ -38,6 +38,7 @@ _VERSION = "3.22.0-Białowieża"  # the oldest QGIS these styles are tested with
 _CATEGORIES = "LayerConfiguration|Symbology|Labeling|Fields|MapTips|Temporal"
 _OUTLINE = "#2f3437"
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_INSTANT = "yyyy-MM-dd HH:mm t"  # with the zone
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SIZES: dict[GeometryKind, float] = {"point": 3.4, "line": 0.9, "polygon": 0.1}
 
@@ -57,11 +58,13 @@ class LayerView:
     value_columns
         Columns shown in the map tip, in order, with their legend title as value.
     text_columns
-        Columns shown in the map tip as they are, under the values (local time, sparkline).
+        Columns shown in the map tip as they are, under all others (local time, sparkline).
     aliases
         Column name to the name that a person reads, with the unit.
     labels
         Write the name beside each feature.
+    instant_columns
+        Columns shown in the map tip as date and time, under the values.
     """
 
     time_column: str | None = None
@@ -71,6 +74,7 @@ class LayerView:
     text_columns: Sequence[str] = ()
     aliases: Mapping[str, str] | None = None
     labels: bool = False
+    instant_columns: Sequence[str] = ()
 
 
 def build_graduated_qml(
@@ -328,7 +332,9 @@ def _map_tip(view: LayerView) -> str:
         name = _quote(column)
         shown = f"coalesce(format_number({name}, if(abs({name}) < 10, 2, 0)), '–')"
         lines.append(f"{_escape(title)}: <b>[% {shown} %]</b>")
-    lines += [f"[% coalesce({_quote(column)}, '') %]" for column in view.text_columns]
+    texts = [f"format_date({_quote(column)}, '{_INSTANT}')" for column in view.instant_columns]
+    texts += [_quote(column) for column in view.text_columns]
+    lines += [f"[% coalesce({text}, '') %]" for text in texts]
     return "<br>".join(lines)
 
 

@@ -21,6 +21,7 @@ from stgraph.errors import DataError
 from stgraph.graph import STGraph
 from stgraph_connectors.postgis.connect import Connection, Patience, qualified, run_transaction
 from stgraph_connectors.postgis.copying import copy_arrays, instants
+from stgraph_connectors.postgis.layer_styles import write_styles
 from stgraph_connectors.postgis.layers import (
     FORECAST,
     Column,
@@ -72,6 +73,7 @@ class _Issue:
     quantiles: dict[str, npt.NDArray[np.float32]]  # quantity -> (N, L, H)
     levels: dict[str, list[float]]
     columns: tuple[str, ...]  # of the layer, one per feature of the graph
+    style: Style | None
     drawn: str  # the quantity of the map tip's line of blocks
     trend: dict[str, npt.NDArray[np.bytes_]]  # quantity -> (N,) lines of blocks, UTF-8
     document: dict[str, Any]
@@ -101,7 +103,7 @@ def publish_forecast(
     schema
         The Postgres schema, made by `init_schema`.
     style
-        Which feature is drawn as a line of blocks in the map tip. None: the first target.
+        How QGIS draws the layers, unless somebody changed that there. None chooses everything.
     config, metrics
         Kept with the run, as JSON.
     edges
@@ -181,6 +183,7 @@ def _prepare(graph: STGraph, style: Style | None) -> _Issue:
         quantiles=quantiles,
         levels=levels,
         columns=short_names([feature["column"] for feature in document["features"]]),
+        style=style,
         drawn=shown if shown in groups else stem_of(shown),
         trend={name: _draw(mean) for name, mean in means.items()},
         document=document,
@@ -277,6 +280,8 @@ def _publish(
     shown = pointer is not None and same is not None and pointer[1] == same[0]
     if same is not None and (shown or not moves):
         _forget_attempt(connection, schema, issue)
+        if shown:
+            _style(connection, schema, issue)
         return Publication(schema, same[0], issue.issued_at, 0, 0.0, False, shown)
     numbers = sync_nodes(connection, schema, issue.graph)
     if edges:
@@ -288,6 +293,7 @@ def _publish(
     run_id = _finish_run(connection, schema, issue, config, metrics)
     if moves:
         built = _show(connection, schema, issue, numbers, ids, patience)
+        _style(connection, schema, issue)
         connection.execute(
             sql.SQL(
                 "INSERT INTO {} (run_id, issued_at) VALUES (%s, %s) ON CONFLICT (only_row) DO "
@@ -394,6 +400,19 @@ def _show(
         source,
         numbers,
         patience=patience,
+    )
+
+
+def _style(connection: Connection, schema: str, issue: _Issue) -> None:
+    """Let QGIS open the layer with our styles."""
+    write_styles(
+        connection,
+        schema,
+        issue.graph,
+        layer=FORECAST,
+        columns=issue.columns,
+        time_column="target_time",
+        style=issue.style,
     )
 
 

@@ -39,6 +39,7 @@ def build_value_styles(
     geometry: GeometryKind,
     style: Style | None = None,
     time_column: str | None = None,
+    instant_columns: Sequence[str] = (),
     text_columns: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
 ) -> list[NamedStyle]:
@@ -56,7 +57,7 @@ def build_value_styles(
         Wishes; None chooses everything.
     time_column
         Instant that the temporal controller filters on; a row is valid for a step. None: no time.
-    text_columns
+    instant_columns, text_columns
         Columns at the end of the map tip.
     aliases
         Names of columns that are no features.
@@ -73,6 +74,7 @@ def build_value_styles(
         time_column=time_column,
         step=None if time_column is None else _step(graph),
         value_columns=titles,
+        instant_columns=instant_columns,
         text_columns=text_columns,
         aliases={**titles, **(aliases or {})},
         labels=graph.n_nodes <= _LABELS_UP_TO,
@@ -91,6 +93,7 @@ def build_metric_styles(
     *,
     geometry: GeometryKind,
     n_nodes: int,
+    text_columns: Sequence[str] = (),
     size_mm: float | None = None,
 ) -> list[NamedStyle]:
     """Return a style per number of a layer with one row per node; the first is the default.
@@ -103,6 +106,8 @@ def build_metric_styles(
         What is drawn.
     n_nodes
         Rows of the layer.
+    text_columns
+        Columns at the end of the map tip.
     size_mm
         Point diameter or line width in millimetres. None: as in all layers.
 
@@ -112,7 +117,12 @@ def build_metric_styles(
         In the order of the columns.
     """
     titles = _titles({column: feature for column, (feature, _) in columns.items()})
-    view = LayerView(value_columns=titles, aliases=titles, labels=n_nodes <= _LABELS_UP_TO)
+    view = LayerView(
+        value_columns=titles,
+        text_columns=text_columns,
+        aliases=titles,
+        labels=n_nodes <= _LABELS_UP_TO,
+    )
     styles = []
     for i, (column, (feature, values)) in enumerate(columns.items()):
         classes = classify(values, feature=feature)
