@@ -26,7 +26,7 @@ from stgraph_connectors.postgis.schema import init_schema
 
 from stgraph.graph import STGraph
 
-_BOX = "ST_MakeEnvelope(8.05, 47.05, 8.0945, 47.0945, 4326)"  # about 2,000 segments
+_BOX = "ST_MakeEnvelope(8, 47, 8.0445, 47.0445, 4326)"  # about 2,000 segments
 _NODE = "way/17"
 _NARROW = (
     "issued_at timestamptz, node_id integer, horizon smallint, target_time timestamptz, "

@@ -21,7 +21,7 @@ from stgraph_connectors.postgis.schema import init_schema
 
 _N_READERS = 3
 _PAUSE_S = 0.2  # between two polls of a reader
-_BOX = "ST_MakeEnvelope(8.05, 47.05, 8.0945, 47.0945, 4326)"
+_BOX = "ST_MakeEnvelope(8, 47, 8.0445, 47.0445, 4326)"
 _LAYER = "stgraph.forecast_latest"
 
 
@@ -127,7 +127,7 @@ def _poll(dsn: str) -> tuple[int, int, float, float]:
                 binary=True,
             ).fetchall()
             waits.append(time.perf_counter() - began)
-            mixed += len({row[3] for row in rows}) != 1
+            mixed += len({row[3] for row in rows}) > 1
             if len(waits) == 1:
                 _ready.release()
             time.sleep(_PAUSE_S)
