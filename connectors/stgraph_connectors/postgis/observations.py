@@ -120,7 +120,7 @@ def publish_observations(
     """
     patience = patience or Patience()
     began = time.perf_counter()
-    _check_readings(graph)
+    check_readings(graph)
     seen = Seen.nothing(graph, main_feature(graph, style))
     numbers: _Numbers | None = None
     changes, built = Changes(), tuple[str, ...]()
@@ -160,10 +160,7 @@ def publish_observations(
     )
 
 
-# ---------------------------------------------------------------------------------- preparing
-
-
-def _check_readings(graph: STGraph) -> None:
+def check_readings(graph: STGraph) -> None:
     """Refuse what is not a set of readings, or has names that the database cannot keep."""
     if is_forecast(graph):
         raise DataError("the graph is a forecast, not readings; it goes to publish_forecast()")
@@ -172,6 +169,9 @@ def _check_readings(graph: STGraph) -> None:
     for name in graph.feature_names:
         if "\x00" in name or _is_broken(name):
             raise DataError(f"feature {name!r} has a character that no database keeps; rename it")
+
+
+# ---------------------------------------------------------------------------------- preparing
 
 
 def _is_broken(text: str) -> bool:
