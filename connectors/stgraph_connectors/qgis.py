@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -39,7 +39,7 @@ _CATEGORIES = "LayerConfiguration|Symbology|Labeling|Fields|MapTips|Temporal"
 _OUTLINE = "#2f3437"
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _INSTANT = "yyyy-MM-dd HH:mm t"  # with the zone
-_BLOCKS = "▁▂▃▄▅▆▇█"
+BLOCKS = "▁▂▃▄▅▆▇█"
 _SIZES: dict[GeometryKind, float] = {"point": 3.4, "line": 0.9, "polygon": 0.1}
 
 
@@ -236,19 +236,32 @@ def format_sparkline(values: npt.ArrayLike, *, width: int = 24) -> list[str]:
     list[str]
         N texts of min(T, width) characters.
     """
+    lines = draw_blocks(values, [*BLOCKS, "·"], width=width)
+    return [str(line) for line in lines]
+
+
+def draw_blocks(
+    values: npt.ArrayLike, symbols: Sequence[str] | Sequence[bytes], *, width: int
+) -> npt.NDArray[Any]:
+    """Return (N,) lines of symbols for (T, N) values: the last symbol is for what is missing.
+
+    All symbols have the same length, so that whole columns are put together at once.
+    """
     array = np.asarray(values, dtype=np.float64)
     bounds = np.linspace(0, len(array), min(len(array), width) + 1).round().astype(int)
     parts = [mean_of_known(array[a:b], axis=0) for a, b in pairwise(bounds)]
+    known_symbols = np.array(symbols)
     if not parts:
-        return [""] * array.shape[1]
+        return np.full(array.shape[1], known_symbols[0][:0])
     table = np.stack(parts)  # (width, N)
     known = np.isfinite(table)
     low = np.where(known, table, np.inf).min(axis=0)
     span = np.where(known, table, -np.inf).max(axis=0) - low
     span = np.where(np.isfinite(span) & (span > 0), span, 1.0)
-    level = np.where(known, (table - np.where(np.isfinite(low), low, 0)) / span * 7, 0)
-    symbols = np.where(known, np.array(list(_BLOCKS))[level.round().astype(int)], "·")
-    return ["".join(column) for column in symbols.T]
+    level = np.where(known, (table - np.where(np.isfinite(low), low, 0)) / span * 7, -1)
+    drawn = np.ascontiguousarray(known_symbols[level.round().astype(int)].T)  # (N, width)
+    kind, size = drawn.dtype.kind, len(symbols[0]) * len(table)
+    return drawn.view(f"{kind}{size}")[:, 0]
 
 
 def geometry_kind(types: Sequence[str]) -> GeometryKind:

@@ -10,8 +10,11 @@ import numpy.typing as npt
 from psycopg import sql
 
 from stgraph_connectors.postgis.connect import Connection, execute, qualified
-from stgraph_connectors.qgis import format_sparkline
+from stgraph_connectors.qgis import BLOCKS, draw_blocks
 from stgraph_connectors.sinks._tables import safe_names
+
+# the dot of other layers has fewer bytes than a block
+_SYMBOLS = [symbol.encode() for symbol in (*BLOCKS, "⋅")]
 
 LOCK = 0x5467  # class of our advisory locks; the second number is the schema
 
@@ -29,9 +32,8 @@ def short_names(names: Iterable[str], reserved: Iterable[str] = ()) -> tuple[str
 
 def draw_course(values: npt.NDArray[np.float32]) -> npt.NDArray[np.bytes_]:
     """Return each row of (N, T) as at most 12 blocks, UTF-8 of one length for all; ⋅ is a gap."""
-    # the usual dot has fewer bytes than a block
-    lines = [line.replace("·", "⋅") or "⋅" for line in format_sparkline(values.T, width=12)]
-    return np.char.encode(np.array(lines), "utf-8")
+    lines = draw_blocks(values.T, _SYMBOLS, width=12)
+    return lines if values.shape[1] else np.full(len(values), _SYMBOLS[-1])
 
 
 def create_stage(
