@@ -260,7 +260,10 @@ def _capitalised(words: str) -> str:
 
 def _sample(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return the finite values in ascending order, thinned evenly when there are many."""
-    flat = np.asarray(values).reshape(-1)
+    array = np.asarray(values)
+    if array.ndim > 1:  # whole rows first: the array may be a memory map larger than memory
+        array = array[:: max(1, array.size // (10 * _SAMPLE))]
+    flat = array.reshape(-1)
     flat = flat[:: max(1, flat.size // _SAMPLE)].astype(np.float64)
     return np.sort(flat[np.isfinite(flat)])
 

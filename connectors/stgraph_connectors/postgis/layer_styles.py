@@ -11,14 +11,16 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import LiteralString
 
+import numpy as np
 import psycopg
 from psycopg import sql
 
 from stgraph.graph import Feature, STGraph
 from stgraph_connectors.postgis.connect import Connection, execute, qualified
+from stgraph_connectors.postgis.layers import Column
 from stgraph_connectors.postgis.schema import role_names
 from stgraph_connectors.qgis import GeometryKind, geometry_kind
 from stgraph_connectors.sinks._layer_styles import (
@@ -26,7 +28,7 @@ from stgraph_connectors.sinks._layer_styles import (
     build_metric_styles,
     build_value_styles,
 )
-from stgraph_connectors.styles import Style
+from stgraph_connectors.styles import Style, feature_title
 
 logger = logging.getLogger(__name__)
 
@@ -69,22 +71,19 @@ class _About:
     database: str  # QGIS finds styles by it
     geometry: GeometryKind
     parts: Sequence[str]  # tables that hold its rows
-    columns: Mapping[str, str]  # without the key, the node and the geometry; name -> SQL type
+    columns: Sequence[Column]  # without the key, the node and the geometry
     memory: _Memory
 
     @property
     def instants(self) -> list[str]:
         """Columns that say when the values are true."""
-        return [
-            name
-            for name, kind in self.columns.items()
-            if kind == "timestamptz" and name != "issued_at"
-        ]
+        found = [column.name for column in self.columns if column.type == "timestamptz"]
+        return [name for name in found if name != "issued_at"]
 
     @property
     def texts(self) -> list[str]:
         """Columns with text, such as the line of blocks."""
-        return [name for name, kind in self.columns.items() if kind == "text"]
+        return [column.name for column in self.columns if column.type == "text"]
 
 
 def write_styles(
@@ -125,12 +124,11 @@ def write_styles(
         True if styles were written. If the server does not let us, a warning says what to run.
     """
     about = _look_up(connection, schema, layer)
-    named = [(column, f.name, f.unit) for column, f in zip(columns, graph.features, strict=True)]
-    unnamed = [name for name in about.columns if name not in columns]
-    wishes = None if style is None else asdict(style)
-    key = _key(about, time_column, str(graph.step), named, wishes)
+    key = _key(about, time_column, str(graph.step), None if style is None else asdict(style))
     if about.memory.key == key:
         return False
+    others = _features_beside(connection, schema, about, columns)
+    aliases = {c.name: c.name.replace("_", " ") for c in about.columns if c.type != "real"}
 
     def build(time_column: str | None) -> list[NamedStyle]:
         return build_value_styles(
@@ -141,11 +139,13 @@ def write_styles(
             time_column=time_column,
             instant_columns=about.instants,
             text_columns=about.texts,
-            aliases={"node_id": "node"} | {name: name.replace("_", " ") for name in unnamed},
+            aliases={"node_id": "node", **aliases},
         )
 
     plain = build(None)
     own = plain if time_column is None else build(time_column)
+    beside = _number_styles(connection, schema, layer, about, others, style)
+    own = _with_main(own, beside, about.memory.default if style is None else "")
     styles = dict.fromkeys(about.parts, plain) | {layer: own}
     return _try_to_write(connection, schema, layer, key, styles)
 
@@ -180,29 +180,11 @@ def write_metric_styles(
         True if styles were written. If the server does not let us, a warning says what to run.
     """
     about = _look_up(connection, schema, layer)
-    size = None if style is None else style.size_mm
     named = [(column, feature.name, feature.unit) for column, feature in features.items()]
-    key = _key(about, named, size)
+    key = _key(about, named, None if style is None else style.size_mm)
     if not features or about.memory.key == key:
         return False
-    rows = execute(
-        connection,
-        "SELECT {} FROM {}",
-        sql.SQL(", ").join(map(sql.Identifier, features)),
-        qualified(schema, layer),
-    ).fetchall()
-    values = zip(*rows, strict=True) if rows else ((),) * len(features)
-    table = {
-        column: (feature, [float("nan") if x is None else float(x) for x in numbers])
-        for (column, feature), numbers in zip(features.items(), values, strict=True)
-    }
-    styles = build_metric_styles(
-        table,
-        geometry=about.geometry,
-        n_nodes=len(rows),
-        text_columns=about.texts,
-        size_mm=size,
-    )
+    styles = _number_styles(connection, schema, layer, about, features, style)
     return _try_to_write(connection, schema, layer, key, {layer: styles})
 
 
@@ -227,6 +209,55 @@ def prepare_styles(connection: Connection, schema: str) -> None:
 
 
 # --------------------------------------------------------------------------------------- rows
+
+
+def _number_styles(
+    connection: Connection,
+    schema: str,
+    layer: str,
+    about: _About,
+    features: Mapping[str, Feature],
+    style: Style | None,
+) -> list[NamedStyle]:
+    """Return a style per column, with classes for the numbers that are in the table now."""
+    if not features:
+        return []
+    names = sql.SQL(", ").join(map(sql.Identifier, features))
+    rows = execute(connection, "SELECT {} FROM {}", names, qualified(schema, layer)).fetchall()
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(features))  # NULL is NaN
+    return build_metric_styles(
+        {column: (feature, table[:, i]) for i, (column, feature) in enumerate(features.items())},
+        geometry=about.geometry,
+        n_nodes=len(rows),
+        instant_columns=about.instants,
+        text_columns=about.texts,
+        size_mm=None if style is None else style.size_mm,
+    )
+
+
+def _features_beside(
+    connection: Connection, schema: str, about: _About, columns: Sequence[str]
+) -> dict[str, Feature]:
+    """Return the features of a layer that the graph does not have: others publish them."""
+    query = "SELECT name, unit FROM {} ORDER BY feature_id"
+    rows = execute(connection, query, qualified(schema, "feature")).fetchall()
+    known = {feature_title(Feature(name, unit)): Feature(name, unit) for name, unit in rows}
+    return {
+        column.name: known[column.comment]
+        for column in about.columns
+        if column.name not in columns and column.comment in known
+    }
+
+
+def _with_main(
+    own: Sequence[NamedStyle], beside: Sequence[NamedStyle], before: str
+) -> list[NamedStyle]:
+    """Return all styles with one default: ours, or the one beside ours that was it before."""
+    main = before if before in [style.name for style in beside] else None
+    return [
+        replace(style, is_default=style.name == main if main else i < len(own) and style.is_default)
+        for i, style in enumerate([*own, *beside])
+    ]
 
 
 def _try_to_write(
@@ -409,7 +440,7 @@ def _look_up(connection: Connection, schema: str, layer: str) -> _About:
         database=database,
         geometry=geometry_kind([str(geometry_type)]),
         parts=tuple((state or {}).get("parts", ())),
-        columns={c["name"]: c["type"] for c in (state or {}).get("columns", ())},
+        columns=tuple(Column(**column) for column in (state or {}).get("columns", ())),
         memory=_Memory(**(memory or {})),
     )
 
@@ -437,6 +468,6 @@ def _remember(connection: Connection, schema: str, layer: str, memory: _Memory) 
 
 def _key(about: _About, *parts: object) -> str:
     """Return a fingerprint of everything that asks for other styles."""
-    known = (about.database, about.geometry, about.parts, list(about.columns.items()))
+    known = (about.database, about.geometry, about.parts, list(map(asdict, about.columns)))
     text = json.dumps([_FORMAT, *known, *parts], default=str)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

@@ -93,6 +93,7 @@ def build_metric_styles(
     *,
     geometry: GeometryKind,
     n_nodes: int,
+    instant_columns: Sequence[str] = (),
     text_columns: Sequence[str] = (),
     size_mm: float | None = None,
 ) -> list[NamedStyle]:
@@ -106,7 +107,7 @@ def build_metric_styles(
         What is drawn.
     n_nodes
         Rows of the layer.
-    text_columns
+    instant_columns, text_columns
         Columns at the end of the map tip.
     size_mm
         Point diameter or line width in millimetres. None: as in all layers.
@@ -119,6 +120,7 @@ def build_metric_styles(
     titles = _titles({column: feature for column, (feature, _) in columns.items()})
     view = LayerView(
         value_columns=titles,
+        instant_columns=instant_columns,
         text_columns=text_columns,
         aliases=titles,
         labels=n_nodes <= _LABELS_UP_TO,
