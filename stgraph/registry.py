@@ -19,6 +19,7 @@ Group = Literal["connectors", "models", "sinks", "neighbours", "database"]
 _BUILTIN: dict[Group, dict[str, str]] = {
     "connectors": {
         "auckland": "stgraph_connectors.auckland:read_auckland",
+        "postgis": "stgraph_connectors.postgis.reading:read_observations",
         "stations": "stgraph_connectors.stations:read_stations",
     },
     "neighbours": {
@@ -43,6 +44,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "geopackage": "stgraph_connectors.sinks.geopackage:write_geopackage",
         "geoparquet": "stgraph_connectors.sinks.geoparquet:write_geoparquet",
         "map": "stgraph_connectors.sinks.map:write_map",
+        "postgis": "stgraph_connectors.sinks.postgis:write_postgis",
         "animation": "stgraph_connectors.sinks.animation:write_animation",
     },
     "database": {

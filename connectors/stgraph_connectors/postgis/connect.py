@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString, Self, TypeVar
 from urllib.parse import quote
 
 import psycopg
 from psycopg import errors as pg
 from psycopg import sql
+from psycopg.abc import AdaptContext
 from psycopg.conninfo import conninfo_to_dict
 
 from stgraph.errors import InputError, OutputError
@@ -147,6 +148,8 @@ def connect(
     patience = patience or Patience()
     connection = _open(dsn, patience, application_name)
     with connection:
+        connection.cursor_factory = _Cursor
+        connection.server_cursor_factory = _ServerCursor
         connection.prepare_threshold = None  # a pool between us and the server mixes them up
         levels = psycopg.IsolationLevel
         connection.isolation_level = levels.REPEATABLE_READ if read_only else levels.READ_COMMITTED
@@ -197,9 +200,8 @@ def run_transaction(
                 unknown = finishing and _is_lost(error)
                 raise _as_output_error(error, dsn, attempt, unknown=unknown) from cause
             logger.warning(
-                "%s: %s; trying again in %.1f s (%d of %d)",
-                describe_dsn(dsn),
-                _first_line(error),
+                "%s; trying again in %.1f s (%d of %d)",
+                _what_failed(error, dsn),
                 pause,
                 attempt + 1,
                 patience.attempts,
@@ -264,8 +266,12 @@ def check_schema_name(schema: str) -> None:
     InputError
         The name is empty, longer than 40 bytes, reserved or has a character no name can have.
     """
-    if not schema or len(schema.encode("utf-8", "replace")) > 40 or not schema.isprintable():
-        raise InputError(f"`schema` is {schema!r}; use a name of 1 to 40 printable characters")
+    # the driver takes a % for the place of a value, in quoted names too
+    fits = schema.isprintable() and "%" not in schema
+    if not schema or len(schema.encode("utf-8", "replace")) > 40 or not fits:
+        raise InputError(
+            f"`schema` is {schema!r}; use a name of 1 to 40 printable characters without %"
+        )
     if schema.startswith("pg_") or schema in ("public", "information_schema"):
         raise InputError(f"`schema` is {schema!r}, which belongs to others; use one of its own")
 
@@ -289,6 +295,29 @@ def _open(dsn: str, patience: Patience, application_name: str) -> Connection:
         problem = _UnreachableError(f"{describe_dsn(dsn)} cannot be reached: {reason}; {advice}")
         problem.is_refusal = not _is_crowded(reason) and _answers(parts)
     raise problem  # outside, so that the driver's own error does not hang on to it
+
+
+class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
+    """A cursor that tells a % in a name or literal from the place of a parameter."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        return super().execute(_with_doubled_signs(query, params, self), params, **options)
+
+
+class _ServerCursor(psycopg.ServerCursor[tuple[Any, ...]]):
+    """The same for a cursor that is read in chunks."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        return super().execute(_with_doubled_signs(query, params, self), params, **options)
+
+
+def _with_doubled_signs(query: Any, params: Any, context: AdaptContext) -> Any:
+    """Double each % in the quoted parts of a composed query, as those in its text are by hand."""
+    if isinstance(query, sql.Composed) and params is not None:
+        return sql.Composed([_with_doubled_signs(part, params, context) for part in query])
+    if isinstance(query, (sql.Identifier, sql.Literal)) and params is not None:
+        return sql.SQL(query.as_string(context).replace("%", "%%"))
+    return query
 
 
 def _answers(parts: dict[str, Any]) -> bool:
@@ -395,6 +424,13 @@ def _as_output_error(error: Exception, dsn: str, attempts: int, *, unknown: bool
     return OutputError(
         f"{describe_dsn(dsn)}: nothing was written{often}: {_first_line(error)}{_advice(error)}"
     )
+
+
+def _what_failed(error: Exception, dsn: str) -> str:
+    """Return where and why something failed, in one line."""
+    if isinstance(error, _UnreachableError):
+        return str(error)
+    return f"{describe_dsn(dsn)}: {_first_line(error)}"
 
 
 def _advice(error: Exception) -> str:

@@ -58,9 +58,9 @@ def sync_nodes(connection: Connection, schema: str, graph: STGraph) -> npt.NDArr
     columns, notes = encode_nodes(graph.nodes, reserved=("id", "geom"))
     geometry = graph.nodes.geometry.to_numpy()
     shapes, heights = _ewkb(geometry, srid, multi=kind.startswith("Multi"))
-    notes["multi"] = multi_positions(geometry)
+    notes |= {"multi": multi_positions(geometry), "crs": crs_text(graph.nodes.crs)}
     kinds = ["" if value is None else str(value) for value in columns["kind"]]
-    attributes = to_json_rows(columns, without=("node_id", *_told_by_kind(notes)))
+    attributes = to_json_rows(columns, without=("node_id", *told_by_kind(notes)))
     _type_geometry(connection, schema, (None, None) if known is None else known[2:], (srid, kind))
     _write_nodes(connection, schema, zip(ids, kinds, shapes, heights, attributes, strict=True))
     rows = execute(connection, "SELECT id, node_id FROM {}", qualified(schema, "node")).fetchall()
@@ -232,7 +232,7 @@ def to_json_rows(columns: Mapping[str, Any], *, without: Sequence[str]) -> list[
     return [to_json(dict(zip(kept, row, strict=True))) for row in zip(*kept.values(), strict=True)]
 
 
-def _told_by_kind(notes: Mapping[str, Any]) -> list[str]:
+def told_by_kind(notes: Mapping[str, Any]) -> list[str]:
     """Return the attribute that the column `kind` holds already, where it is text."""
     return [c["name"] for c in notes["columns"] if c["label"] == "kind" and c["codec"] == "text"]
 
