@@ -303,6 +303,9 @@ class _Cursor(psycopg.Cursor[tuple[Any, ...]]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         return super().execute(_with_doubled_signs(query, params, self), params, **options)
 
+    def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        super().executemany(_with_doubled_signs(query, (), self), params_seq, **options)
+
 
 class _ServerCursor(psycopg.ServerCursor[tuple[Any, ...]]):
     """The same for a cursor that is read in chunks."""
