@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 # the readings that a sink gets with a forecast
 _RECENT = pd.Timedelta(days=7)
-_MAX_VALUES = 5_000_000  # fewer days where there are many nodes, but never less than a window
+_MAX_VALUES = 2_000_000  # fewer days where there are many nodes, but never less than a window
 
 
 def write_outputs(config: JobConfig, graph: STGraph, forecast: STGraph) -> tuple[Path | str, ...]:
@@ -76,7 +76,7 @@ def recent_readings(graph: STGraph, *, until: pd.Timestamp, window: int) -> STGr
     Returns
     -------
     STGraph
-        At least `window` steps where there are as many, up to a week or 5 million values.
+        At least `window` steps where there are as many, up to a week or 2 million values.
     """
     stop = int(graph.time.searchsorted(until, side="right"))
     week = stop - int(graph.time.searchsorted(until - _RECENT, side="right"))

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, LiteralString
 
 import pandas as pd
+import psycopg
 import pytest
 
 from stgraph.cli import main
@@ -41,6 +43,48 @@ def test_configs_of_real_data_run(
     assert len(pd.read_csv(tmp_path / "run/nodes.csv")) == n_nodes
     assert (tmp_path / "run/forecast.gpkg").stat().st_size > 100_000
     assert "gcn_lstm" in capsys.readouterr().out
+
+
+@pytest.mark.data
+@pytest.mark.postgis
+def test_station_files_become_layers_in_postgis(
+    database: str,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From files to what QGIS opens, by the commands that the example names; then an issue more."""
+    monkeypatch.setenv("STGRAPH_DATA", str(data_dir))
+    monkeypatch.setenv("STGRAPH_DSN", database)
+    config = EXAMPLES / "metr-la-postgis.toml"
+    changes = [f"--set=run.folder={tmp_path}", *(f"--set={change}" for change in SMALL)]
+    assert main(["check", str(config), *changes]) == 2
+    assert "run: stgraph db init --schema los_angeles" in capsys.readouterr().err
+    assert main(["db", "init", "--schema", "los_angeles"]) == 0
+    run_small(config, tmp_path)
+    assert capsys.readouterr().out.rstrip().endswith("schema 'los_angeles'")
+    earlier = [str(config), "-q", *changes, "--at", "2012-03-06T08:00"]
+    assert main(["forecast", *earlier]) == 0
+    with psycopg.connect(database) as connection:
+
+        def ask(query: LiteralString) -> list[tuple[Any, ...]]:
+            return connection.execute(query).fetchall()
+
+        layer = "FROM los_angeles.forecast_latest"
+        assert ask(f"SELECT count(*), count(speed), max(horizon) {layer}") == [(2484, 2484, 12)]
+        last = "SELECT DISTINCT target_time - issued_at " + layer + " WHERE horizon = 12"
+        assert ask(last) == [(pd.Timedelta(hours=1).to_pytimedelta(),)]
+        # the layers stay at the newest issue; both are kept
+        assert ask(f"SELECT DISTINCT issued_at::date::text {layer}") == [("2012-03-08",)]
+        assert ask("SELECT count(*) FROM los_angeles.run WHERE status = 'published'") == [(2,)]
+        assert ask("SELECT count(speed) FROM los_angeles.observation_latest") == [(207,)]
+        assert ask("SELECT count(mae), count(skill_percent) FROM los_angeles.error_by_node") == [
+            (207, 207)
+        ]
+        assert ask("SELECT count(*) FROM los_angeles.evaluation") == [(207 * 13,)]
+        kept = "SELECT config->'output'->0->>'dsn' FROM los_angeles.run LIMIT 1"
+        assert "database" in ask(kept)[0][0]
 
 
 def test_the_demo_shows_skill_and_names_its_files(
