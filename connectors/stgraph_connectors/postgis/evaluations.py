@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -22,6 +23,7 @@ from stgraph_connectors.postgis.connect import (
     run_transaction,
 )
 from stgraph_connectors.postgis.copying import copy_records
+from stgraph_connectors.postgis.layer_styles import write_metric_styles
 from stgraph_connectors.postgis.layers import ERRORS, Column, Layer, update_layer
 from stgraph_connectors.postgis.publishing import create_stage, dataset_geometry, take_turn
 from stgraph_connectors.postgis.schema import check_schema
@@ -191,7 +193,8 @@ def _publish(
     built = False
     overall = np.sort(numbers[(rows["horizon"] == 0).to_numpy()])
     if len(overall):
-        layer = _layer(metrics, Feature(feature, unit), dataset_geometry(connection, schema))
+        units = {name: _unit(name, unit) for name in metrics}
+        layer = _layer(units, dataset_geometry(connection, schema))
         expressions: dict[str, sql.Composable] = {
             name: sql.Identifier("s", name) for name in metrics
         }
@@ -200,6 +203,8 @@ def _publish(
         built = update_layer(
             connection, schema, layer, expressions, source, overall, patience=patience
         )
+        drawn = {name: Feature(name, unit) for name, unit in units.items()}
+        write_metric_styles(connection, schema, drawn, layer=ERRORS)
     return EvaluationPublication(
         schema, model, feature, len(rows), n_changed, 0.0, (ERRORS,) if built else ()
     )
@@ -282,15 +287,20 @@ def _replace(
     ).rowcount
 
 
-def _layer(metrics: list[str], feature: Feature, place: tuple[int, LiteralString]) -> Layer:
-    """Return what the layer `error_by_node` must look like."""
+def _unit(metric: str, of_feature: str) -> str:
+    """Return the unit of a metric of a feature with a unit."""
+    own = _METRICS[metric][1]
+    return of_feature if own is None else own
+
+
+def _layer(units: Mapping[str, str], place: tuple[int, LiteralString]) -> Layer:
+    """Return what the layer `error_by_node` must look like, from its metrics and their units."""
     columns = [
         Column("model", "text", "Whose errors these are"),
         Column("feature", "text", "The quantity that was forecast"),
     ]
-    for name in metrics:
-        text, unit = _METRICS[name]
-        unit = feature.unit if unit is None else unit
+    for name, unit in units.items():
+        text = _METRICS[name][0]
         comment = f"{text} ({unit})" if unit not in ("", "1") else text
         columns.append(Column(name, "integer" if name == "n" else "real", comment))
     return Layer(

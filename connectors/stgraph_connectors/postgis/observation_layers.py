@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
@@ -23,6 +23,7 @@ from stgraph_connectors.postgis._observed import (
 )
 from stgraph_connectors.postgis.connect import Connection, Patience, execute, qualified
 from stgraph_connectors.postgis.copying import Kind, copy_arrays, copy_records, instants
+from stgraph_connectors.postgis.layer_styles import write_metric_styles, write_styles
 from stgraph_connectors.postgis.layers import (
     OBSERVATION,
     SUPPORT,
@@ -37,10 +38,11 @@ from stgraph_connectors.postgis.publishing import (
     draw_course,
     short_names,
 )
-from stgraph_connectors.styles import feature_title
+from stgraph_connectors.styles import Style, feature_title
 
 _OWN = ("fid", "node_id", "time", "trend", "geom")
 _N_DRAWN = 12  # instants in the line of blocks
+_VALUES_LOOKED_AT = 2_000_000  # the last ones, when classes are chosen
 _NEVER = np.iinfo(np.int64).min  # what COPY takes for -infinity
 
 
@@ -93,6 +95,7 @@ def update_observation_layers(
     features: tuple[int, ...],
     seen: Seen,
     *,
+    style: Style | None,
     patience: Patience,
 ) -> tuple[str, ...]:
     """Bring both layers up to date after readings were written.
@@ -109,6 +112,8 @@ def update_observation_layers(
         (N,) numbers of its nodes, (F,) numbers of its features.
     seen
         What the readings say about each node.
+    style
+        How QGIS draws the layers, unless somebody changed that there. None chooses everything.
     patience
         How long to wait for readers when a layer must be built anew.
 
@@ -130,7 +135,29 @@ def update_observation_layers(
     rows = _support_rows(connection, schema, graph, numbers, seen, latest)
     if _show_support(connection, schema, latest, rows, place, patience):
         built.append(SUPPORT)
+    names = [columns[number].name for number in features]
+    is_all = len(names) == len(columns)
+    _style(connection, schema, graph, names, is_all=is_all, style=style)
     return tuple(built)
+
+
+def _style(
+    connection: Connection,
+    schema: str,
+    graph: STGraph,
+    columns: Sequence[str],
+    *,
+    is_all: bool,
+    style: Style | None,
+) -> None:
+    """Let QGIS open the layers with our styles."""
+    # one of several feeds does not decide about the columns of the others
+    n_steps = max(1, _VALUES_LOOKED_AT // (graph.n_nodes * graph.n_features))
+    recent = graph.select_steps(max(0, graph.n_steps - n_steps))
+    if is_all and recent.mask.any():
+        write_styles(connection, schema, recent, layer=OBSERVATION, columns=columns, style=style)
+    share = {"observed_share": Feature("observed_share", "%")}
+    write_metric_styles(connection, schema, share, layer=SUPPORT, style=style)
 
 
 # ------------------------------------------------------------------------------------- latest
@@ -192,7 +219,10 @@ def _find_latest(
     for n in silent:
         if int(numbers[n]) in found:
             newest[n], values[:, n] = found[int(numbers[n])]
-    return _Latest(numbers, newest, values, draw_course(window[:, features.index(drawn)].T))
+    course = window[:, features.index(drawn)].T
+    if not len(time):
+        course = np.full((len(numbers), 1), np.nan, dtype=np.float32)
+    return _Latest(numbers, newest, values, draw_course(course))
 
 
 def _look_back(

@@ -93,7 +93,7 @@ def publish_observations(
     schema
         The Postgres schema, made by `init_schema`.
     style
-        Which feature is drawn as a line of blocks in the map tip. None: the first target.
+        How QGIS draws the layers, unless somebody changed that there. None chooses everything.
     edges
         Also write the edges, if the graph has some.
     patience
@@ -138,6 +138,7 @@ def publish_observations(
                 block=block,
                 numbers=numbers,
                 seen=seen,
+                style=style,
                 edges=edges and graph.n_edges > 0,
                 patience=patience,
             ),
@@ -215,6 +216,7 @@ def _publish(
     block: _Block,
     numbers: _Numbers | None,
     seen: Seen,
+    style: Style | None,
     edges: bool,
     patience: Patience,
 ) -> tuple[_Numbers, Changes, tuple[str, ...]]:
@@ -228,7 +230,14 @@ def _publish(
     built: tuple[str, ...] = ()
     if block.is_last:
         built = update_observation_layers(
-            connection, schema, graph, numbers.nodes, numbers.features, seen, patience=patience
+            connection,
+            schema,
+            graph,
+            numbers.nodes,
+            numbers.features,
+            seen,
+            style=style,
+            patience=patience,
         )
     return numbers, changes, built
 
