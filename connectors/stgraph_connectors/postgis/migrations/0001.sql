@@ -152,15 +152,16 @@ SELECT f.issued_at,
        q.unit,
        h.horizon::smallint AS horizon,
        r.first_target + (h.horizon - 1) * r.step AS target_time,
-       nullif(f.mean[h.horizon], 'NaN') AS mean,
+       nullif(h.mean, 'NaN') AS mean,
        q.levels,
-       ARRAY(SELECT nullif(f.quantiles[l][h.horizon], 'NaN')
-             FROM generate_series(1, cardinality(q.levels)) l) AS quantiles
+       ARRAY(SELECT nullif(f.quantiles[l.number::integer][h.horizon::integer], 'NaN')
+             FROM unnest(q.levels) WITH ORDINALITY AS l (level, number)) AS quantiles
 FROM {schema}.run r
 JOIN {schema}.forecast f ON f.issued_at = r.issued_at
 JOIN {schema}.feature q USING (feature_id)
 JOIN {schema}.node n ON n.node_id = f.node_id
-CROSS JOIN LATERAL generate_series(1, r.horizon::integer) AS h (horizon)
+-- of unnest the server expects few rows, of generate_series a thousand, and compiles the query
+CROSS JOIN LATERAL unnest(f.mean) WITH ORDINALITY AS h (mean, horizon)
 WHERE r.status = 'published';
 COMMENT ON VIEW {schema}.forecast_value IS 'All forecasts, one row per node, quantity and horizon';
 COMMENT ON COLUMN {schema}.forecast_value.issued_at IS 'When the forecast was made';
@@ -177,7 +178,7 @@ RETURNS TABLE (
     forecast real, low real, high real, issued_at timestamptz, horizon smallint
 )
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 100
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET jit = off  -- a few probes, not worth compiling
 AS $$
 WITH place AS (
     SELECT n.node_id FROM {schema}.node n WHERE n.id = $1
@@ -188,9 +189,9 @@ WITH place AS (
       AND r.first_target + (r.horizon - 1) * r.step >= $2
 ), said AS (
     SELECT i.first_target + (h.horizon - 1) * i.step AS "time", q.feature_id, i.issued_at,
-           h.horizon::smallint AS horizon, f.mean[h.horizon] AS mean,
-           f.quantiles[1][h.horizon] AS low,
-           f.quantiles[array_length(f.quantiles, 1)][h.horizon] AS high
+           h.horizon::smallint AS horizon, h.mean,
+           f.quantiles[1][h.horizon::integer] AS low,
+           f.quantiles[array_length(f.quantiles, 1)][h.horizon::integer] AS high
     FROM place p
     CROSS JOIN issue i
     CROSS JOIN {schema}.feature q
@@ -199,7 +200,7 @@ WITH place AS (
         WHERE o.issued_at = i.issued_at AND o.feature_id = q.feature_id AND o.node_id = p.node_id
         LIMIT 1
     ) f
-    CROSS JOIN LATERAL generate_series(1, i.horizon::integer) AS h (horizon)
+    CROSS JOIN LATERAL unnest(f.mean) WITH ORDINALITY AS h (mean, horizon)
     WHERE q.role = 'target'
 ), newest AS (  -- of each instant, the forecast that was made last
     SELECT DISTINCT ON (s.feature_id, s."time") s.*
