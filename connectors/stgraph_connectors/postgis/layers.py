@@ -179,7 +179,6 @@ def _build(
     if layer.n_horizons:
         create = "CREATE TABLE {} ({}) PARTITION BY RANGE (fid)"
         execute(connection, create, qualified(schema, name), listed)
-        execute(connection, _BRIN, qualified(schema, name))
         for horizon, part in enumerate(layer.parts, start=1):
             execute(
                 connection,
@@ -194,16 +193,25 @@ def _build(
     else:
         create = "CREATE TABLE {} ({}) WITH (fillfactor = {})"
         execute(connection, create, qualified(schema, name), listed, sql.Literal(_FILL))
-        execute(connection, _BRIN, qualified(schema, name))
     for horizon, part in enumerate(layer.parts, start=1):
         _insert(connection, schema, layer, part + _NEXT, horizon, values, source)
+    _index(connection, schema, name)
     for table in dict.fromkeys([name, *(part + _NEXT for part in layer.parts)]):
         _comment(connection, schema, layer, table)
     execute(connection, "ANALYZE {}", qualified(schema, name))
 
 
-# rows stand in the order of a space-filling curve, so that a range of pages is a small area
-_BRIN: LiteralString = "CREATE INDEX ON {} USING brin (geom) WITH (pages_per_range = 8)"
+def _index(connection: Connection, schema: str, name: str) -> None:
+    """Index the rows of a layer by what no issue changes, so that updates leave indexes alone."""
+    table = qualified(schema, name)
+    # rows stand in the order of a space-filling curve: a range of pages is a small area; of pages
+    # that are filled later it knows nothing, and passes them all, until they are summarised
+    execute(
+        connection,
+        "CREATE INDEX ON {} USING brin (geom) WITH (pages_per_range = 8, autosummarize = on)",
+        table,
+    )
+    execute(connection, "CREATE INDEX ON {} (node_id)", table)
 
 
 def _swap(connection: Connection, schema: str, layer: Layer, patience: Patience) -> None:
