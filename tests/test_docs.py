@@ -21,13 +21,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
+import psycopg
 import pytest
 import typer.main
 
 from stgraph import cli, config, registry
 from stgraph.configfile import read_config
+from stgraph.graph import Feature, STGraph
 from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
 
@@ -119,6 +122,7 @@ def documented() -> dict[str, list[list[str]]]:
 
 def expected() -> dict[str, dict[str, Any]]:
     """Return what has to be documented: table or function -> option -> default."""
+    from stgraph_connectors.postgis.connect import Patience
     from stgraph_connectors.styles import Style
 
     wanted = {
@@ -128,6 +132,7 @@ def expected() -> dict[str, dict[str, Any]]:
     }
     wanted["config.output"] = fields(config.OutputConfig)
     wanted["style"] = fields(Style)
+    wanted["sinks.postgis.patience"] = fields(Patience)
     wanted["prepare.outliers"] = parameters(mask_outliers, 1)
     wanted["prepare.gaps"] = parameters(fill_gaps, 1)
     for group, given in (("connectors", 0), ("neighbours", 1), ("sinks", 2)):
@@ -247,7 +252,7 @@ def test_configs_in_pages_are_valid(page: Path, tmp_path: Path) -> None:
             text = '[data]\nstations = "stations.csv"\n' + text
         job = tmp_path / "job.toml"
         job.write_text(text)
-        read_config(job)
+        read_config(job, environment={**os.environ, "STGRAPH_DSN": "service=traffic"})
 
 
 # ---------------------------------------------------------------- snippets
@@ -331,6 +336,57 @@ def test_every_python_snippet_is_run() -> None:
     """A page with Python belongs into one of the tests above."""
     run = {"README.md", "docs/getting-started.md", "docs/api/index.md", "docs/evaluation.md"}
     assert {page_id(p) for p in PAGES if any(b.kind == "python" for b in blocks(p))} == run
+
+
+# ---------------------------------------------------------------- SQL
+
+
+@pytest.mark.postgis
+def test_sql_of_the_guide_works(database: str, graph: STGraph) -> None:
+    """Every statement of docs/postgis.md runs on what a job leaves there, and finds something."""
+    graph = publish_flow(graph, database)
+    asked = [block.text for block in blocks(DOCS / "postgis.md") if block.kind == "sql"]
+    assert len(asked) > 8
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("SET search_path = public")
+        for text in asked:
+            for statement in filter(str.strip, text.split(";")):
+                cursor = connection.execute(statement.encode())
+                if cursor.description is not None:
+                    assert cursor.fetchall(), statement
+        columns = {"flow", "flow_q10", "flow_q90"}
+        assert columns <= {feature.name for feature in graph.features}
+
+
+def publish_flow(graph: STGraph, dsn: str) -> STGraph:
+    """Publish a forecast of the quantity of the guide around now, with readings and errors."""
+    from stgraph_connectors.postgis.schema import init_schema
+    from stgraph_connectors.sinks.postgis import write_postgis
+
+    hour = pd.Timestamp.now("UTC").floor("h")
+    ids = [f"s{i}" for i in range(graph.n_nodes)]
+    xy = gpd.points_from_xy(13.4 + 0.001 * np.arange(len(ids)), np.full(len(ids), 52.5))
+    nodes = gpd.GeoDataFrame(geometry=xy, index=ids, crs=4326)
+    time = pd.date_range(hour - pd.Timedelta(hours=9), hour, freq="h").as_unit("us")
+    seen = graph.replace(nodes=nodes, time=time, features=(Feature("flow", "veh/h"),))
+    names = ("flow", "flow_q10", "flow_q50", "flow_q90")
+    time = pd.date_range(hour, periods=4, freq="h").as_unit("us")
+    values = np.linspace(1, 2, 4 * len(ids) * 4, dtype=np.float32).reshape(4, len(ids), 4)
+    issued = hour - pd.Timedelta(hours=1)
+    forecast = seen.replace(
+        time=time,
+        values=values,
+        mask=None,
+        features=tuple(Feature(name, "veh/h") for name in names),
+        provenance={"kind": "forecast", "issued_at": issued.isoformat(), "model": "ridge"},
+    )
+    steps = pd.MultiIndex.from_product([ids, range(5)], names=["node", "horizon"])
+    errors = pd.DataFrame(
+        {"mae": 1.0, "coverage_percent": 80.0, "skill_percent": 3.0, "n": 9}, steps
+    )
+    init_schema(dsn, roles=True)
+    write_postgis(forecast, dsn, observations=seen, node_metrics=errors)
+    return forecast
 
 
 # ---------------------------------------------------------------- links and pages
