@@ -51,6 +51,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "check": "stgraph_connectors.postgis.check:check_database",
         "describe": "stgraph_connectors.postgis.connect:describe_dsn",
         "init": "stgraph_connectors.postgis.schema:init_schema",
+        "project": "stgraph_connectors.postgis.project:write_project",
         "upgrade": "stgraph_connectors.postgis.schema:upgrade_schema",
     },
 }
