@@ -10,6 +10,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` loads
+    from stgraph_connectors.postgis.reading import read_forecast, read_observations
+    from stgraph_connectors.sinks.postgis import write_postgis
+
     from stgraph.backtesting import backtest, evaluate
     from stgraph.checkpoint import load_forecaster, save_forecaster
     from stgraph.config import TrainConfig
@@ -43,7 +46,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
 
     __version__: str
 
-# name -> module that defines it; keep `__all__` and the imports above in step
+# name -> module that defines it; keep `__all__` and the imports above in step. Connectors and sinks
+# are strings here as in the registry: nothing of them is imported until it is used
 _EXPORTS: dict[str, str] = {
     "CheckpointError": "stgraph.errors",
     "ConfigError": "stgraph.errors",
@@ -73,8 +77,11 @@ _EXPORTS: dict[str, str] = {
     "fit": "stgraph.training",
     "load_forecaster": "stgraph.checkpoint",
     "read_config": "stgraph.configfile",
+    "read_forecast": "stgraph_connectors.postgis.reading",
+    "read_observations": "stgraph_connectors.postgis.reading",
     "run": "stgraph.pipeline",
     "save_forecaster": "stgraph.checkpoint",
+    "write_postgis": "stgraph_connectors.sinks.postgis",
 }
 
 __all__ = [
@@ -107,8 +114,11 @@ __all__ = [
     "fit",
     "load_forecaster",
     "read_config",
+    "read_forecast",
+    "read_observations",
     "run",
     "save_forecaster",
+    "write_postgis",
 ]
 
 # modules that load torch, now or when their functions are called

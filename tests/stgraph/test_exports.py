@@ -46,8 +46,11 @@ def test_export_list() -> None:
         "fit",
         "load_forecaster",
         "read_config",
+        "read_forecast",
+        "read_observations",
         "run",
         "save_forecaster",
+        "write_postgis",
     }
     assert promised <= set(stgraph.__all__)
 
@@ -66,7 +69,8 @@ def test_lists_agree() -> None:
     told = {
         (alias.name, node.module)
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("stgraph.")
+        if isinstance(node, ast.ImportFrom)
+        if node.module and node.module.startswith(("stgraph.", "stgraph_connectors."))
         for alias in node.names
     }
     assert told == set(stgraph._EXPORTS.items())
