@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stgraph.errors import DataError
+from stgraph.errors import DataError, OutputError
 from stgraph.graph import STGraph
 from stgraph_connectors.postgis._observed import Axes, Changes, Instants, days_of, merge_block
 from stgraph_connectors.postgis.connect import (
@@ -126,24 +127,21 @@ def publish_observations(
     changes, built = Changes(), tuple[str, ...]()
     for block in _blocks(graph):
         seen = seen.add(block.time, block.values)
-        run_transaction(
-            dsn, partial(_prepare, schema=schema, dsn=dsn, block=block), patience=patience
-        )
-        numbers, changed, built = run_transaction(
-            dsn,
-            partial(
-                _publish,
-                schema=schema,
-                graph=graph,
-                block=block,
-                numbers=numbers,
-                seen=seen,
-                style=style,
-                edges=edges and graph.n_edges > 0,
-                patience=patience,
-            ),
+        prepare = partial(_prepare, schema=schema, dsn=dsn, block=block)
+        publish = partial(
+            _publish,
+            schema=schema,
+            graph=graph,
+            block=block,
+            numbers=numbers,
+            seen=seen,
+            style=style,
+            edges=edges and graph.n_edges > 0,
             patience=patience,
         )
+        with _saying_what_stays(graph, block):
+            run_transaction(dsn, prepare, patience=patience)
+            numbers, changed, built = run_transaction(dsn, publish, patience=patience)
         changes += changed
         logger.debug("published readings up to %s: %s", block.time[-1], changed)
     seconds = time.perf_counter() - began
@@ -178,6 +176,20 @@ def check_readings(graph: STGraph) -> None:
 def _is_broken(text: str) -> bool:
     """Tell whether a text is no UTF-8."""
     return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@contextmanager
+def _saying_what_stays(graph: STGraph, block: _Block) -> Iterator[None]:
+    """Add to an error that the blocks before this one are published."""
+    try:
+        yield
+    except OutputError as error:
+        start = graph.time[int(np.searchsorted(instants(graph.time), block.span[0]))]
+        if start == graph.time[0]:
+            raise
+        raise OutputError(
+            f"{error}; the readings before {start} are there, publish again to go on"
+        ) from error
 
 
 def _blocks(graph: STGraph) -> Iterator[_Block]:
