@@ -78,6 +78,15 @@ def fetch_groups(
         )
 
 
+def fetch_packed(
+    connection: Connection, query: sql.Composed, dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    """Return the array that a query packs into one ``bytea``, empty where that is NULL."""
+    row = connection.execute(query, binary=True).fetchone()
+    packed = b"" if row is None or row[0] is None else bytes(row[0])
+    return np.frombuffer(packed, dtype=dtype)
+
+
 def _messages(connection: Connection, query: sql.Composable) -> Iterator[bytes]:
     """Yield the rows of a query as the server sends them, one each."""
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)

@@ -21,7 +21,7 @@ from stgraph_connectors.postgis.connect import (
     qualified,
 )
 from stgraph_connectors.postgis.copying import instants
-from stgraph_connectors.postgis.fetching import fetch_arrays, fetch_groups
+from stgraph_connectors.postgis.fetching import fetch_arrays, fetch_groups, fetch_packed
 from stgraph_connectors.postgis.places import group_quantiles
 from stgraph_connectors.postgis.stored import (
     Dataset,
@@ -412,10 +412,8 @@ def _document(
 def _fetch_numbers(
     connection: Connection, query: sql.Composed, *, width: int = 4
 ) -> npt.NDArray[np.int64]:
-    """Return the numbers that a query packs into one value."""
-    row = connection.execute(query, binary=True).fetchone()
-    packed = b"" if row is None or row[0] is None else bytes(row[0])
-    return np.frombuffer(packed, dtype=f">i{width}").astype(np.int64)
+    """Return the whole numbers that a query packs into one value."""
+    return fetch_packed(connection, query, np.dtype(f">i{width}")).astype(np.int64)
 
 
 def _instant(time: str | pd.Timestamp, zone: str, name: str) -> pd.Timestamp:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from stgraph_connectors.postgis.connect import (
     qualified,
     spatial,
 )
+from stgraph_connectors.postgis.fetching import fetch_packed
 from stgraph_connectors.postgis.places import told_by_kind
 from stgraph_connectors.postgis.schema import check_schema
 from stgraph_connectors.sinks._document import decode_nodes, restore_graph
@@ -138,9 +140,14 @@ def read_nodes(
         Rows fetched at once.
     """
     query = sql.SQL(
-        "SELECT node_id, id, kind, {}(geom), heights, attributes FROM {} WHERE node_id = ANY(%s)"
-    ).format(spatial(connection, "st_asbinary"), qualified(schema, "node"))
-    rows = _fetch(connection, query, (numbers.tolist(),), chunk_rows)
+        "SELECT node_id, id, kind, {}(geom), heights, attributes::text FROM {} "
+        "WHERE node_id = ANY({})"
+    ).format(
+        spatial(connection, "st_asbinary"),
+        qualified(schema, "node"),
+        sql.Literal(numbers.tolist()),
+    )
+    rows = _fetch(connection, query, chunk_rows)
     by_number = {row[0]: row for row in rows}
     rows = [by_number[number] for number in numbers.tolist()]
     _, ids, kinds, shapes, heights, attributes = _columns(rows, 6)
@@ -164,40 +171,52 @@ def read_edges(
     """Return edge index, weights and table of the edges between some nodes; None without any."""
     if notes is None:
         return None
-    query = sql.SQL(
-        "SELECT source, target, weight, {}(geom), heights, attributes FROM {} ORDER BY edge_id"
-    ).format(spatial(connection, "st_asbinary"), qualified(schema, "edge"))
-    known = set(numbers.tolist())
-    rows = [
-        row
-        for row in _fetch(connection, query, (), chunk_rows)
-        if row[0] in known and row[1] in known
+    edge, positions = qualified(schema, "edge"), positions_of(numbers)
+    packed = fetch_packed(
+        connection,
+        sql.SQL(
+            "SELECT string_agg(int4send(source) || int4send(target) || float4send(weight), '' "
+            "ORDER BY edge_id) FROM {}"
+        ).format(edge),
+        _EDGE,
+    )
+    ends = [
+        positions[np.where(packed[end] < len(positions), packed[end], 0)]
+        for end in ("source", "target")
     ]
-    source, target, weight, shapes, heights, attributes = _columns(rows, 6)
-    positions = positions_of(numbers)
-    kept = [*(notes["table"] or []), *notes.get("index", [])]
-    columns = _attributes(attributes, kept)
-    columns["source_fid"] = positions[np.array(source, dtype=np.int64)] + 1
-    columns["target_fid"] = positions[np.array(target, dtype=np.int64)] + 1
-    columns["weight"] = np.array(weight, dtype=np.float32)
+    kept = (ends[0] >= 0) & (ends[1] >= 0)
+    columns: dict[str, Any] = {
+        "source_fid": ends[0][kept] + 1,
+        "target_fid": ends[1][kept] + 1,
+        "weight": packed["weight"][kept],
+    }
+    if notes["table"] is None:
+        return decode_edges(columns, None, notes)
+    query = sql.SQL("SELECT {}(geom), heights, attributes::text FROM {} ORDER BY edge_id").format(
+        spatial(connection, "st_asbinary"), edge
+    )
+    rows = _fetch(connection, query, chunk_rows)
+    shapes, heights, attributes = _columns([rows[i] for i in np.flatnonzero(kept)], 3)
+    columns |= _attributes(attributes, [*notes["table"], *notes["index"]])
     return decode_edges(columns, _shapes(shapes, heights, single=None), notes)
 
 
+_EDGE = np.dtype([("source", ">i4"), ("target", ">i4"), ("weight", ">f4")])
+
+
 def positions_of(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return a table from the number of a node to its position, -1 for others."""
+    """Return a table from the number of a node, from 0 on, to its position, -1 for others."""
     positions = np.full(int(numbers.max(initial=0)) + 1, -1, dtype=np.int64)
     positions[numbers] = np.arange(len(numbers))
     return positions
 
 
-def _fetch(
-    connection: Connection, query: sql.Composed, parameters: tuple[Any, ...], chunk_rows: int
-) -> list[tuple[Any, ...]]:
+def _fetch(connection: Connection, query: sql.Composed, chunk_rows: int) -> list[tuple[Any, ...]]:
     """Return all rows, which the server sends in chunks."""
     rows: list[tuple[Any, ...]] = []
     with ServerCursor(connection, "stgraph_places") as cursor:
         cursor.itersize = chunk_rows
-        cursor.execute(query, parameters or None, binary=True)
+        cursor.execute(query, binary=True)
         rows.extend(cursor)
     return rows
 
@@ -226,10 +245,9 @@ def _shapes(
     return shapes
 
 
-def _attributes(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return JSON objects as the columns that the notes tell of."""
+def _attributes(texts: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return texts of JSON objects as the columns that the notes tell of."""
+    rows = json.loads(f"[{','.join(texts)}]") if columns else []  # at once, ten times as quick
     return {c["name"]: _as_kept([row.get(c["name"]) for row in rows], c) for c in columns}
 
 
