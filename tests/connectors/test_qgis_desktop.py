@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import geopandas as gpd
@@ -13,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from real_qgis import need_qgis_python, run_desktop, run_script
 from stgraph_connectors.sinks.geopackage import write_geopackage
 from stgraph_connectors.styles import classify_feature
 
@@ -20,24 +18,13 @@ from stgraph.graph import Feature, STGraph
 
 pytestmark = pytest.mark.qgis
 
-SYSTEM_PYTHON = "/usr/bin/python3"
 SCRIPT = Path(__file__).with_name("qgis_script.py")
 
 
-@pytest.fixture(scope="module")
-def qgis_python() -> str:
-    """The Python that has QGIS; without one this is a skip, in CI a failure."""
-    ready = (
-        Path(SYSTEM_PYTHON).exists()
-        and not subprocess.run(
-            [SYSTEM_PYTHON, "-c", "import qgis.core"], capture_output=True, check=False
-        ).returncode
-    )
-    if not ready:
-        message = "no QGIS for the system's python3; install python3-qgis"
-        in_ci = os.environ.get("CI", "").lower() in {"1", "true"}
-        pytest.fail(message) if in_ci else pytest.skip(message)
-    return SYSTEM_PYTHON
+@pytest.fixture(scope="module", autouse=True)
+def _qgis() -> None:
+    """Without a QGIS all of these are skipped, in CI a failure."""
+    need_qgis_python()
 
 
 def make_graph(kind: str) -> STGraph:
@@ -68,34 +55,19 @@ def make_graph(kind: str) -> STGraph:
     )
 
 
-def ask_qgis(
-    python: str, path: Path, layer: str, folder: Path, zone: str = "UTC"
-) -> dict[str, object]:
+def ask_qgis(path: Path, layer: str, folder: Path, zone: str = "UTC") -> dict[str, object]:
     """Open a layer in QGIS without a screen and return what it says about it."""
-    (folder / "runtime").mkdir(mode=0o700, exist_ok=True)
-    environment = {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "HOME": str(folder),
-        "XDG_RUNTIME_DIR": str(folder / "runtime"),
-        "QT_QPA_PLATFORM": "offscreen",
-        "LC_ALL": "C.UTF-8",
-        "TZ": zone,
-    }
-    done = subprocess.run(
-        [python, str(SCRIPT), str(path), layer, str(folder)],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_script(SCRIPT, str(path), layer, str(folder), folder=folder, zone=zone)
     answer: dict[str, object] = json.loads((folder / "answer.json").read_text())
     return answer
 
 
 @pytest.mark.parametrize("kind", ["point", "line", "polygon"])
-def test_forecast_opens_coloured_and_with_time(qgis_python: str, tmp_path: Path, kind: str) -> None:
+def test_forecast_opens_coloured_and_with_time(tmp_path: Path, kind: str) -> None:
     graph = make_graph(kind)
     path = write_geopackage(graph, tmp_path / "f.gpkg")
     before = path.read_bytes()
-    answer = ask_qgis(qgis_python, path, "forecast", tmp_path)
+    answer = ask_qgis(path, "forecast", tmp_path)
     assert answer["valid"]
     assert answer["features"] == 9 * 12
     assert answer["renderer"] == "graduatedSymbol"
@@ -114,25 +86,25 @@ def test_forecast_opens_coloured_and_with_time(qgis_python: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Auckland"])
-def test_every_frame_shows_one_step(qgis_python: str, tmp_path: Path, zone: str) -> None:
+def test_every_frame_shows_one_step(tmp_path: Path, zone: str) -> None:
     """In whatever zone the desktop runs, no frame mixes two steps and none is empty."""
     path = write_geopackage(make_graph("point"), tmp_path / "f.gpkg")
-    answer = ask_qgis(qgis_python, path, "forecast", tmp_path, zone)
+    answer = ask_qgis(path, "forecast", tmp_path, zone)
     assert answer["rows_per_frame"] == [9] * 12
     first, last = (tmp_path / f"frame{i}.png" for i in (0, 9))
     assert first.stat().st_size > 2000
     assert first.read_bytes() != last.read_bytes()
 
 
-def test_readings_and_errors_open_coloured(qgis_python: str, tmp_path: Path) -> None:
+def test_readings_and_errors_open_coloured(tmp_path: Path) -> None:
     graph = make_graph("point")
     metrics = pd.DataFrame({"mae": np.linspace(1, 9, 9)}, index=graph.node_ids)
     observed = graph.select_features(["speed"]).replace(provenance={})
     path = write_geopackage(observed, tmp_path / "o.gpkg", node_metrics=metrics)
-    answer = ask_qgis(qgis_python, path, "observation", tmp_path)
+    answer = ask_qgis(path, "observation", tmp_path)
     assert answer["temporal"] == {"active": True, "field": "time", "seconds": 299.0}
     assert answer["messages"] == []
-    answer = ask_qgis(qgis_python, path, "error_by_node", tmp_path)
+    answer = ask_qgis(path, "error_by_node", tmp_path)
     assert (answer["renderer"], answer["features"], answer["uncoloured"]) == (
         "graduatedSymbol",
         9,
@@ -140,7 +112,7 @@ def test_readings_and_errors_open_coloured(qgis_python: str, tmp_path: Path) -> 
     )
     assert answer["messages"] == []
     for layer in ("nodes", "edges"):
-        answer = ask_qgis(qgis_python, path, layer, tmp_path)
+        answer = ask_qgis(path, layer, tmp_path)
         assert (answer["valid"], answer["renderer"], answer["messages"]) == (
             True,
             "singleSymbol",
@@ -148,7 +120,7 @@ def test_readings_and_errors_open_coloured(qgis_python: str, tmp_path: Path) -> 
         )
 
 
-def test_hostile_names_and_missing_geometry_open(qgis_python: str, tmp_path: Path) -> None:
+def test_hostile_names_and_missing_geometry_open(tmp_path: Path) -> None:
     graph = make_graph("point")
     shapes = [None, *graph.nodes.geometry[1:]]
     nodes = gpd.GeoDataFrame(
@@ -159,28 +131,17 @@ def test_hostile_names_and_missing_geometry_open(qgis_python: str, tmp_path: Pat
         nodes=nodes, features=(Feature("spe'ed \"[% 1 %] <10 %>", "km/h"),)
     )
     path = write_geopackage(odd, tmp_path / "f.gpkg")
-    answer = ask_qgis(qgis_python, path, "forecast", tmp_path)
+    answer = ask_qgis(path, "forecast", tmp_path)
     assert (answer["valid"], answer["features"], answer["uncoloured"]) == (True, 108, 0)
     assert answer["messages"] == []
 
 
 def test_the_desktop_itself_opens_the_layer_with_time(tmp_path: Path) -> None:
     """The program with its windows, on a virtual screen, given the file on the command line."""
-    programs = [shutil.which(name) for name in ("qgis", "xvfb-run")]
-    if None in programs:
-        message = "no qgis and xvfb-run; install qgis and xvfb"
-        in_ci = os.environ.get("CI", "").lower() in {"1", "true"}
-        pytest.fail(message) if in_ci else pytest.skip(message)
     path = write_geopackage(make_graph("point"), tmp_path / "f.gpkg")
     code = tmp_path / "ask.py"
     code.write_text(DESKTOP.format(answer=str(tmp_path / "answer.txt")))
-    (tmp_path / "runtime").mkdir(mode=0o700)
-    subprocess.run(
-        ["xvfb-run", "-a", "qgis", "--nologo", "--noversioncheck", "--noplugins",
-         "--profiles-path", str(tmp_path), "--code", str(code), f"{path}|layername=forecast"],
-        env=os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "runtime")},
-        capture_output=True, timeout=180, check=False,
-    )  # fmt: skip
+    run_desktop(code, f"{path}|layername=forecast", folder=tmp_path)
     assert (tmp_path / "answer.txt").read_text() == "graduatedSymbol True target_time"
 
 
