@@ -135,8 +135,9 @@ def connect(
     ------
     Connection
         In UTC, with nothing but the system's own on its `search_path`: all other names must be
-        qualified, those of PostGIS with `spatial`. Unless `autocommit`, the settings hold for one
-        transaction, so that a pool between us and the server can do no harm.
+        qualified, those of PostGIS with `spatial`. A % in a quoted name is just that. Unless
+        `autocommit`, the settings hold for one transaction, so that a pool between us and the
+        server can do no harm.
 
     Raises
     ------
@@ -266,12 +267,8 @@ def check_schema_name(schema: str) -> None:
     InputError
         The name is empty, longer than 40 bytes, reserved or has a character no name can have.
     """
-    # the driver takes a % for the place of a value, in quoted names too
-    fits = schema.isprintable() and "%" not in schema
-    if not schema or len(schema.encode("utf-8", "replace")) > 40 or not fits:
-        raise InputError(
-            f"`schema` is {schema!r}; use a name of 1 to 40 printable characters without %"
-        )
+    if not schema or len(schema.encode("utf-8", "replace")) > 40 or not schema.isprintable():
+        raise InputError(f"`schema` is {schema!r}; use a name of 1 to 40 printable characters")
     if schema.startswith("pg_") or schema in ("public", "information_schema"):
         raise InputError(f"`schema` is {schema!r}, which belongs to others; use one of its own")
 

@@ -214,13 +214,16 @@ def _lock(connection: Connection) -> None:
 
 def _bring_up_to_date(connection: Connection, schema: str, before: int) -> SchemaState:
     """Run what is missing of a schema that is there, and give everybody their rights again."""
+    from stgraph_connectors.postgis.layer_styles import prepare_styles  # which needs this module
+
     with acting_as_owner(connection, schema, "a new version of the tables"):
         after = _migrate(connection, schema, before)
     if not _has_roles(connection, schema):
         return SchemaState(schema, before, after)
     with acting_as_owner(connection, schema):
         _grant_tables(connection, schema)
-    grant_reading(connection, schema)
+    prepare_styles(connection, schema)
+    grant_reading(connection, schema, (*_LAYERS_FOR_READERS, *_layers(connection, schema)))
     return SchemaState(schema, before, after, tuple(role_names(schema).values()))
 
 
@@ -336,10 +339,10 @@ def _grant_tables(connection: Connection, schema: str) -> None:
     rows = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
     execute(connection, "REVOKE ALL ON SCHEMA {} FROM PUBLIC", space)
     execute(connection, "GRANT USAGE ON SCHEMA {} TO {}", space, both)
-    execute(connection, f"{rows} ALL TABLES IN SCHEMA {{}} TO {{}}", space, writer)
+    ours = sql.SQL(", ").join(qualified(schema, name) for name in _tables(connection, schema))
+    execute(connection, f"{rows} {{}} TO {{}}", ours, writer)
     versions = qualified(schema, "schema_version")
     execute(connection, "REVOKE INSERT, UPDATE, DELETE ON {} FROM {}", versions, writer)
-    execute(connection, "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {} TO {}", space, writer)
     series = "GRANT EXECUTE ON FUNCTION {}(text, timestamptz, timestamptz) TO {}"
     execute(connection, series, qualified(schema, "node_series"), both)
     partition = "GRANT EXECUTE ON FUNCTION {}(text, date) TO {}"
@@ -347,6 +350,28 @@ def _grant_tables(connection: Connection, schema: str) -> None:
     # partitions of later days and layers built later
     later = f"ALTER DEFAULT PRIVILEGES IN SCHEMA {{}} {rows} TABLES TO {{}}"
     execute(connection, later, space, writer)
+
+
+def _tables(connection: Connection, schema: str) -> list[str]:
+    """Return the tables of a schema that belong to its owner; others have put theirs there."""
+    rows = connection.execute(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND c.relowner = n.nspowner",
+        (schema,),
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _layers(connection: Connection, schema: str) -> list[str]:
+    """Return the tables that are layers for people: only those have a `fid` and a `geom`."""
+    rows = connection.execute(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "JOIN pg_attribute a ON a.attrelid = c.oid WHERE n.nspname = %s AND c.relkind IN ('r', 'p')"
+        " AND c.relowner = n.nspowner AND NOT a.attisdropped GROUP BY c.oid, c.relname "
+        "HAVING array_agg(a.attname) @> ARRAY['fid', 'geom']::name[]",
+        (schema,),
+    ).fetchall()
+    return [name for (name,) in rows]
 
 
 def _hand_over(connection: Connection, schema: str) -> None:

@@ -281,9 +281,9 @@ class TestForecastErrors:
             read_forecast(dsn, issued_at=time)
 
     def test_bad_schema(self) -> None:
-        """The driver would take the % for the place of a value."""
-        with pytest.raises(InputError, match="without %"):
-            read_forecast("dbname=none", schema="100%")
+        """A name that belongs to the server is refused before it is asked."""
+        with pytest.raises(InputError, match="belongs to others"):
+            read_forecast("dbname=none", schema="pg_catalog")
 
     def test_bad_chunk(self, dsn: str) -> None:
         """Chunks of nothing would never end."""
