@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from stgraph import registry
-from stgraph.errors import ConfigError
+from stgraph.errors import ConfigError, OutputError
 
 db = typer.Typer(no_args_is_help=True, help="Create and look after the database of a dataset.")
 qgis = typer.Typer(no_args_is_help=True, help="Make what QGIS opens.")
@@ -127,6 +127,8 @@ def project(
     from stgraph import terminal
 
     dsn = _need_dsn(dsn)
+    if out.exists() and not force:
+        raise OutputError(f"{out} is already there; choose another name, or replace it: --force")
     path = registry.load("database", "project")(
         dsn, out, schema=schema, authcfg=authcfg, overwrite=force
     )

@@ -52,6 +52,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "describe": "stgraph_connectors.postgis.connect:describe_dsn",
         "init": "stgraph_connectors.postgis.schema:init_schema",
         "project": "stgraph_connectors.postgis.project:write_project",
+        "prune": "stgraph_connectors.postgis.pruning:prune",
         "upgrade": "stgraph_connectors.postgis.schema:upgrade_schema",
     },
 }
