@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import LiteralString
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,8 @@ from stgraph_connectors.postgis.layers import (
     layer_stride,
     update_layer,
 )
-from stgraph_connectors.postgis.places import geometry_type, group_quantiles
+from stgraph_connectors.postgis.places import group_quantiles
+from stgraph_connectors.postgis.publishing import dataset_geometry
 from stgraph_connectors.styles import feature_title
 
 
@@ -35,7 +37,7 @@ def show_issue(
     return update_layer(
         connection,
         schema,
-        _layer(issue, layer_stride(int(numbers.max()))),
+        _layer(issue, layer_stride(int(numbers.max())), dataset_geometry(connection, schema)),
         _expressions(issue, ids),
         _source(schema, issue, ids),
         numbers,
@@ -73,9 +75,9 @@ def style_issue(connection: Connection, schema: str, issue: Issue) -> None:
     )
 
 
-def _layer(issue: Issue, stride: int) -> Layer:
+def _layer(issue: Issue, stride: int, place: tuple[int, LiteralString]) -> Layer:
     """Return what the layer `forecast_latest` must look like for an issue."""
-    srid, kind = geometry_type(issue.graph)
+    srid, kind = place
     step = f"{issue.step / pd.Timedelta(minutes=1):g} minutes"
     columns = [
         Column("horizon", "smallint", f"Steps ahead, from 1; a step is {step}", fixed=True),

@@ -55,13 +55,13 @@ def sync_nodes(connection: Connection, schema: str, graph: STGraph) -> npt.NDArr
         return np.array(known[1], dtype=np.int64)
     ids = node_texts(graph)
     srid, kind = geometry_type(graph)
+    kind = _type_geometry(connection, schema, (known or (None,) * 4)[2:], (srid, kind))
     columns, notes = encode_nodes(graph.nodes, reserved=("id", "geom"))
     geometry = graph.nodes.geometry.to_numpy()
     shapes, heights = _ewkb(geometry, srid, multi=kind.startswith("Multi"))
     notes |= {"multi": multi_positions(geometry), "crs": crs_text(graph.nodes.crs)}
     kinds = ["" if value is None else str(value) for value in columns["kind"]]
     attributes = to_json_rows(columns, without=("node_id", *told_by_kind(notes)))
-    _type_geometry(connection, schema, (None, None) if known is None else known[2:], (srid, kind))
     _write_nodes(connection, schema, zip(ids, kinds, shapes, heights, attributes, strict=True))
     rows = execute(connection, "SELECT id, node_id FROM {}", qualified(schema, "node")).fetchall()
     by_id: dict[str, int] = dict(rows)
@@ -289,11 +289,11 @@ def _as_multi(shape: Any) -> Any:
 
 
 def _type_geometry(
-    connection: Connection, schema: str, found: tuple[Any, Any], wanted: tuple[int, str]
-) -> None:
-    """Give the geometry columns their type, if they have another."""
+    connection: Connection, schema: str, found: tuple[Any, Any], wanted: tuple[int, LiteralString]
+) -> LiteralString:
+    """Give the geometry column its type, if it has another, and return the type it has then."""
     if found == wanted:
-        return
+        return wanted[1]
     if found[0] is not None and (found[0] != wanted[0] or _part(found[1]) != _part(wanted[1])):
         raise DataError(
             f"schema {schema!r} holds {found[1]} in EPSG:{found[0]}, and this graph has "
@@ -301,7 +301,7 @@ def _type_geometry(
         )
     srid, kind = wanted
     if str(found[1]).startswith("Multi"):
-        return  # parts alone fit in as well
+        return f"Multi{kind.removeprefix('Multi')}"  # what has one part is written as one of many
     change = "ALTER TABLE {} ALTER COLUMN geom TYPE {}({}, {}) USING {}"
     value: sql.Composable = sql.SQL("geom")
     if kind.startswith("Multi"):
@@ -316,6 +316,7 @@ def _type_geometry(
                 value,
             )
         )
+    return kind
 
 
 def _part(kind: str) -> str:

@@ -31,6 +31,7 @@ ROWS = (
     "JOIN {schema}.node n USING (node_id) JOIN {schema}.feature f USING (feature_id) "
     "ORDER BY o.time, f.feature_id, n.node_id"
 )
+ISSUED = {"kind": "forecast", "issued_at": "2024-03-01T00:00Z", "step_minutes": 5}
 LATEST = (
     "SELECT node_id, to_char(time, 'DD HH24:MI'), speed, trend FROM {schema}.observation_latest "
     "ORDER BY fid"
@@ -408,6 +409,19 @@ def test_geometries_are_typed(dsn: str, kind: str) -> None:
     assert query(dsn, "SELECT count(geom) FROM {schema}.observation_latest") == [(2,)]
 
 
+def test_single_parts_after_multiple_ones(dsn: str) -> None:
+    """A graph of fewer nodes, none of them in parts, goes where some were; so does a forecast."""
+    parts = SHAPES["MULTIPOLYGON"]
+    publish_observations(make_readings([[1, 2]], shapes=parts), dsn)
+    graph = make_readings([[3]], shapes=parts[:1])
+    publish_observations(graph, dsn)
+    publish_forecast(graph.replace(provenance=ISSUED), dsn)
+    assert [row[2] for row in query(dsn, LATEST)] == [3, 2]
+    assert query(dsn, "SELECT GeometryType(geom) FROM {schema}.forecast_latest") == [
+        ("MULTIPOLYGON",)
+    ]
+
+
 # --------------------------------------------------------------------------------- odd surroundings
 
 NASTY = ['a"; DROP SCHEMA stgraph CASCADE; --', "Ö'; {} %s %% \\", "日本" * 50, "x" * 100, ""]
@@ -481,9 +495,7 @@ def test_a_writer_publishes_once_the_layers_are_there(database: str) -> None:
 def test_what_cannot_be_published(dsn: str) -> None:
     """Forecasts, empty graphs and names that no database keeps are refused before any writing."""
     graph = make_readings([[1, 2]])
-    forecast = graph.replace(
-        provenance={"kind": "forecast", "issued_at": "2024-03-01T00:00Z", "step_minutes": 5}
-    )
+    forecast = graph.replace(provenance=ISSUED)
     with pytest.raises(DataError, match="publish_forecast"):
         publish_observations(forecast, dsn)
     with pytest.raises(DataError, match="publish_observations"):
