@@ -139,12 +139,14 @@ def _announce(connection: Connection, schema: str, issue: Issue, dsn: str) -> No
     execute(
         connection,
         "INSERT INTO {} (issued_at, first_target, step, horizon, model, status, digest, "
-        "library, document) VALUES (%s, %s, %s, %s, %s, 'loading', %s, %s, '{{}}')",
+        "library, document) "
+        # seconds: across a change of clocks, the server's `1 day` is not always 24 hours
+        "VALUES (%s, %s, make_interval(secs => %s), %s, %s, 'loading', %s, %s, '{{}}')",
         run,
         parameters=(
             issue.issued_at,
             issue.graph.time[0],
-            issue.step,
+            issue.step.total_seconds(),
             issue.graph.n_steps,
             _text(issue.graph.provenance.get("model")),
             issue.digest,

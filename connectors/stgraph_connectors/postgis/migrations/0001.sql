@@ -62,7 +62,7 @@ CREATE TABLE {schema}.run (
     run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     issued_at timestamptz NOT NULL,
     first_target timestamptz NOT NULL,
-    step interval NOT NULL,
+    step interval NOT NULL CHECK (extract(day FROM step) = 0),
     horizon smallint NOT NULL CHECK (horizon > 0),
     model text,
     status text NOT NULL CHECK (status IN ('loading', 'published', 'replaced', 'failed')),
