@@ -39,14 +39,15 @@ bench: $(VENV)/.dev
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# the pictures of the README and the docs, from the demo; the one of QGIS where QGIS is
+# the pictures of the README and the docs, from the demo; those of QGIS where QGIS and PostGIS are
 images: demo
 	cp demo/map.png demo/forecast.gif docs/images/
 	@if command -v qgis >/dev/null && command -v xvfb-run >/dev/null; then \
 		STGRAPH_GPKG=demo/forecast.gpkg STGRAPH_PNG=docs/images/qgis.png \
 		xvfb-run -a -s "-screen 0 1440x900x24" qgis --nologo --noversioncheck \
 		--profiles-path demo/.qgis --code docs/images/qgis_window.py; \
-	else echo "docs/images/qgis.png is left as it is: it needs qgis and xvfb-run"; fi
+		$(BIN)/python docs/images/qgis_postgis.py docs/images/qgis-postgis.png; \
+	else echo "the pictures of QGIS are left as they are: they need qgis and xvfb-run"; fi
 
 constraints: $(VENV)/.dev
 	$(BIN)/python .ci/constraints.py

@@ -1,8 +1,9 @@
-"""Take the picture `qgis.png`: QGIS with the demo's forecast open and its clock switched on.
+"""Take a picture of QGIS with a forecast open and its clock switched on.
 
-Run by QGIS itself, as `make images` does::
+Run by QGIS itself, as `make images` does, for the demo's GeoPackage or for a project::
 
     STGRAPH_GPKG=demo/forecast.gpkg STGRAPH_PNG=qgis.png qgis --code docs/images/qgis_window.py
+    STGRAPH_PNG=qgis-postgis.png qgis --project city.qgz --code docs/images/qgis_window.py
 """
 
 import os
@@ -75,6 +76,23 @@ def take_picture():
     iface.mainWindow().grab().save(os.environ["STGRAPH_PNG"])
 
 
-QTimer.singleShot(
-    2000, lambda: in_turn(tidy_window, open_layers, place_map, start_clock, take_picture)
-)
+def look_at_project():
+    """Show what the project brought along, and go to one step; its clock runs already."""
+    iface.messageBar().clearWidgets()  # that an older QGIS made the project
+    toggle = next(
+        dock
+        for dock in iface.mainWindow().findChildren(QDockWidget)
+        if dock.objectName() == "Temporal Controller"
+    )
+    toggle.setFixedHeight(110)
+    iface.mapCanvas().zoomToFullExtent()
+    iface.mapCanvas().temporalController().setCurrentFrameNumber(int(os.environ["STGRAPH_FRAME"]))
+    for group in QgsProject.instance().layerTreeRoot().findGroups(True):
+        group.setExpanded(True)
+
+
+if "STGRAPH_GPKG" in os.environ:
+    STEPS = (tidy_window, open_layers, place_map, start_clock, take_picture)
+else:
+    STEPS = (tidy_window, look_at_project, take_picture)
+QTimer.singleShot(2000, lambda: in_turn(*STEPS))
