@@ -214,6 +214,7 @@ WITH place AS (
     CROSS JOIN LATERAL (
         SELECT v.value FROM {schema}.observation v
         WHERE v."time" = t."time" AND v.feature_id = q.feature_id AND v.node_id = p.node_id
+          AND v."time" BETWEEN $2 AND $3  -- leaves out the other days' partitions at once
         LIMIT 1
     ) o
     WHERE t."time" BETWEEN $2 AND $3
