@@ -237,14 +237,14 @@ def test_a_removed_layer_takes_our_styles_along(published: str) -> None:
 
 def test_hostile_names_are_only_text(database: str) -> None:
     name = "spe'ed \"%s {} <b>]]> ÄŞ"
-    init_schema(database, schema='tr"a{f}ic')
+    init_schema(database, schema='tr"a%f{f}ic')
     forecast = make_forecast(names=(name,))
-    publish_forecast(forecast, database, schema='tr"a{f}ic')
+    publish_forecast(forecast, database, schema='tr"a%f{f}ic')
     ((stored, qml),) = query(
         database,
         "SELECT stylename, styleqml::text FROM public.layer_styles WHERE f_table_schema = %s "
         "AND f_table_name = 'forecast_latest'",
-        'tr"a{f}ic',
+        'tr"a%f{f}ic',
     )
     assert stored == "Spe'ed \"%s {} <b>]]> ÄŞ (km/h)"
     renderer = ET.fromstring(qml).find("renderer-v2")
