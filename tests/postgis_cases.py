@@ -90,3 +90,37 @@ def open_reader(dsn: str, table: str, *, fetch: int = 2) -> Iterator[psycopg.Cur
         cursor = connection.execute(f"FETCH FORWARD {fetch} FROM qgis")
         yield cursor
         connection.execute("ROLLBACK")
+
+
+PAUSE = 4711  # the advisory lock that a paused publisher waits for
+
+
+def pause_at(dsn: str, table: str) -> None:
+    """Let every change of a table wait until nobody holds the advisory lock PAUSE."""
+    query(
+        dsn,
+        "CREATE FUNCTION public.pause() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN PERFORM pg_advisory_xact_lock_shared({PAUSE}); RETURN NEW; END $$",
+    )
+    query(
+        dsn,
+        f"CREATE TRIGGER pause BEFORE INSERT OR UPDATE ON {table} "
+        "FOR EACH ROW EXECUTE FUNCTION public.pause()",
+    )
+
+
+@contextmanager
+def held_back(dsn: str) -> Iterator[Callable[[], int]]:
+    """Hold the lock PAUSE; the function waits for who is paused and returns the process."""
+    waiting = (
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = %s "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+
+    def wait() -> int:
+        rows = wait_until(lambda: query(dsn, waiting, PAUSE), what="a publisher that is paused")
+        return int(rows[0][0])
+
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (PAUSE,))
+        yield wait

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ SUPPORT = "support"
 _FILL = 45  # per cent of a page that a new table uses; an update needs room for a second version
 _NEXT = "_next"  # suffix of tables that are being built
 _SMALLEST_STRIDE = 1_000_000
+_SWAP_S = 0.5  # longest wait for readers of a table that is replaced
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,9 @@ def _swap(connection: Connection, schema: str, layer: Layer, patience: Patience)
     for attempt in range(1, patience.attempts + 1):
         try:
             with connection.transaction():
+                # whoever comes meanwhile waits behind us
+                wait = sql.Literal(f"{math.ceil(1000 * min(patience.lock_timeout_s, _SWAP_S))}ms")
+                execute(connection, "SET LOCAL lock_timeout = {}", wait)
                 execute(connection, "DROP TABLE IF EXISTS {}", qualified(schema, layer.name))
                 for name in dict.fromkeys([layer.name, *layer.parts]):
                     execute(
