@@ -53,6 +53,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "init": "stgraph_connectors.postgis.schema:init_schema",
         "project": "stgraph_connectors.postgis.project:write_project",
         "prune": "stgraph_connectors.postgis.pruning:prune",
+        "status": "stgraph_connectors.postgis.status:database_status",
         "upgrade": "stgraph_connectors.postgis.schema:upgrade_schema",
     },
 }
