@@ -124,7 +124,9 @@ def write_styles(
         True if styles were written. If the server does not let us, a warning says what to run.
     """
     about = _look_up(connection, schema, layer)
-    key = _key(about, time_column, str(graph.step), None if style is None else asdict(style))
+    # readings come in spans of any length: their step says nothing about the layer
+    step = None if time_column is None else str(graph.step)
+    key = _key(about, time_column, step, None if style is None else asdict(style))
     if about.memory.key == key:
         return False
     others = _features_beside(connection, schema, about, columns)

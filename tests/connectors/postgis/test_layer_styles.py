@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -19,7 +21,9 @@ from stgraph_connectors.postgis.layer_styles import (
     prepare_styles,
     remove_styles,
     write_metric_styles,
+    write_styles,
 )
+from stgraph_connectors.postgis.layers import Column
 from stgraph_connectors.postgis.schema import init_schema
 from stgraph_connectors.styles import Style, classify, classify_feature
 
@@ -250,6 +254,46 @@ def test_hostile_names_are_only_text(database: str) -> None:
     renderer = ET.fromstring(qml).find("renderer-v2")
     assert renderer is not None
     assert renderer.get("attr") == "spe_ed __s __ _b____ ÄŞ"  # as in the table
+
+
+def test_features_of_another_publisher_keep_their_styles(published: str) -> None:
+    """Two feeds fill one layer; what was its default stays, and neither undoes the other."""
+    query(
+        published,
+        "INSERT INTO traffic.feature (name, unit, role) VALUES ('flow', 'veh/h', 'target')",
+    )
+    query(
+        published,
+        "CREATE TABLE traffic.observation_latest AS SELECT node_id AS fid, id AS node_id, "
+        "20.0::real AS speed, node_id * 100.0::real AS flow, geom FROM traffic.node",
+    )
+    columns = [Column("speed", "real", "Speed (km/h)"), Column("flow", "real", "Flow (veh/h)")]
+
+    def write(name: str, unit: str, n_columns: int, n_steps: int = 2) -> bool:
+        readings = make_forecast(names=("speed",)).select_steps(0, n_steps)
+        readings = readings.replace(features=(Feature(name, unit),), provenance={})
+        state = {"parts": ["observation_latest"], "columns": [asdict(c) for c in columns]}
+        state["columns"] = state["columns"][:n_columns]
+        query(
+            published,
+            "UPDATE traffic.dataset SET layers = layers || %s::jsonb",
+            json.dumps({"observation_latest": state}),
+        )
+        return run_transaction(
+            published,
+            lambda c: write_styles(
+                c, "traffic", readings, layer="observation_latest", columns=[name]
+            ),
+        )
+
+    assert write("speed", "km/h", 1)
+    assert write("flow", "veh/h", 2)
+    found = styles(published, "observation_latest")
+    marks = {name: default for name, (_, default) in found.items()}
+    assert marks == {"Flow (veh/h)": False, "Speed (km/h)": True}
+    assert not write("speed", "km/h", 2)
+    assert not write("speed", "km/h", 2, n_steps=1)
+    assert styles(published, "observation_latest") == found
 
 
 # ------------------------------------------------------------------------------------ numbers
