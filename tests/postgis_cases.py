@@ -33,7 +33,7 @@ def make_forecast(
 ) -> STGraph:
     """Return the forecast number `issue` of a line of stations, made `issue` steps after FIRST.
 
-    The value of horizon h (from 1), node i and feature f is 1000 * issue + 100 * h + i + f / 8.
+    The value of horizon h (from 1), node i and feature f is 1000 * issue + 100 * h + i % 90 + f / 8.
     """
     issued_at = FIRST + issue * STEP if issued_at is None else issued_at
     xy = 174.0 + 0.001 * np.arange(n_nodes)
@@ -52,7 +52,7 @@ def make_forecast(
         edge_weight=np.full(n_nodes - 1, 100.0, dtype=np.float32),
         weight_unit="m",
         time=pd.date_range(issued_at + STEP, periods=horizon, freq=STEP),
-        values=(1000.0 * issue + 100.0 * h + i + f / 8).astype(np.float32),
+        values=(1000.0 * issue + 100.0 * h + i % 90 + f / 8).astype(np.float32),
         features=tuple(Feature(name, "km/h") for name in names),
         zone="Pacific/Auckland",
         provenance={

@@ -334,7 +334,7 @@ def small_disk(durable_server: Server) -> Iterator[Path]:
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small disk")  # in CI we are
     folder = durable_server.cluster.folder / "small"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     options = f"size=48m,mode=0700,uid={durable_server.cluster.data.stat().st_uid}"
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
