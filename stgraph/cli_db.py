@@ -8,7 +8,7 @@ history of a shell: where the option is missing, it is that of the environment v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,7 +87,7 @@ def status(
     if json:
         terminal.print_json(facts)
     else:
-        terminal.print_pairs({name.replace("_", " "): value for name, value in facts.items()})
+        terminal.print_pairs(_in_words(facts))
 
 
 @db.command()
@@ -108,7 +108,7 @@ def prune(
     if json:
         terminal.print_json(done)
     else:
-        terminal.print_pairs({name.replace("_", " "): value for name, value in done.items()})
+        terminal.print_pairs(_in_words(done))
 
 
 @qgis.command()
@@ -136,6 +136,20 @@ def project(
         terminal.print_json({"outputs": [str(path)]})
     else:
         terminal.print_line(str(path))
+
+
+def _in_words(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts as people read them: no underscores, sizes in MB, a dash where nothing is."""
+    shown: dict[str, Any] = {}
+    for name, value in facts.items():
+        if name in ("bytes", "n_bytes"):
+            sizes = value if isinstance(value, Mapping) else {"": value}
+            in_mb = {part: f"{size / 1e6:,.1f}" for part, size in sizes.items()}
+            shown["size (MB)"] = in_mb if isinstance(value, Mapping) else in_mb[""]
+        else:
+            empty = value is None or value in ((), [], {})
+            shown[name.removeprefix("n_").replace("_", " ")] = "-" if empty else value
+    return shown
 
 
 def _need_dsn(dsn: str | None) -> str:

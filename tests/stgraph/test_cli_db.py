@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psycopg
 import pytest
+from stgraph_connectors.sinks.postgis import write_postgis
 
 from stgraph.cli import main
+from stgraph.graph import STGraph
 
 SECRET = "tr0ub4dor"
 
@@ -102,3 +108,58 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for name in (" db ", " qgis ", " init ", " upgrade ", " status ", " prune "):
         assert name in out
+
+
+def publish(dsn: str, graph: STGraph) -> None:
+    """Publish a small forecast, whatever its values."""
+    issued = graph.time[-1]
+    forecast = graph.replace(
+        time=pd.date_range(issued + pd.Timedelta(minutes=5), periods=3, freq="5min"),
+        values=np.ones((3, graph.n_nodes, 1), dtype=np.float32),
+        mask=None,
+        provenance={"kind": "forecast", "issued_at": issued.isoformat(), "model": "made up"},
+    )
+    write_postgis(forecast, dsn, observations=graph)
+
+
+@pytest.mark.postgis
+def test_a_dataset_is_looked_after(
+    database: str,
+    graph: STGraph,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Project, status and pruning of a published dataset, for people and as JSON."""
+    monkeypatch.setenv("STGRAPH_DSN", database)
+    monkeypatch.chdir(tmp_path)
+    assert main(["db", "init", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["db", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["current_issue"] is None
+    assert main(["qgis", "project", "--out", "a.qgz"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    publish(database, graph)
+    assert main(["qgis", "project", "--out", "a.qgz"]) == 0
+    assert capsys.readouterr().out == "a.qgz\n"
+    assert main(["qgis", "project", "--out", "a.qgz"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["qgis", "project", "--out", "a.qgz", "--force", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"outputs": ["a.qgz"]}
+    with zipfile.ZipFile("a.qgz") as archive:
+        assert b"forecast_latest" in archive.read("a.qgs")
+    assert main(["db", "status", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    expected = {"schema": "stgraph", "n_nodes": 5, "n_issues": 1, "n_instants": 10}
+    assert expected.items() <= facts.items()
+    assert facts["current_issue"].startswith("2024-01-01T00:45")
+    assert main(["db", "status"]) == 0
+    out = capsys.readouterr().out
+    for words in ("observation_latest", "support", "2024-01-01T00:45:00+00:00", "last failure │ -"):
+        assert words in out
+    assert main(["db", "prune", "--keep", "1d"]) == 0
+    assert "issues" in capsys.readouterr().out  # that of the current issue stays
+    assert main(["db", "prune", "--keep", "1d", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_issues"] == 0
+    assert main(["db", "prune", "--keep", "soon"]) == 2
+    assert "'soon'" in capsys.readouterr().err
