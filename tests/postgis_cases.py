@@ -33,7 +33,7 @@ def make_forecast(
 ) -> STGraph:
     """Return the forecast number `issue` of a line of stations, made `issue` steps after FIRST.
 
-    The value of horizon h (from 1), node i and feature f is 1000 * issue + 100 * h + i % 90 + f / 8.
+    Horizon h (from 1), node i and feature f have 1000 * issue + 100 * h + i % 90 + f / 8.
     """
     issued_at = FIRST + issue * STEP if issued_at is None else issued_at
     xy = 174.0 + 0.001 * np.arange(n_nodes)

@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.abc import AdaptContext
 from psycopg.conninfo import conninfo_to_dict
 
-from stgraph.errors import InputError, OutputError
+from stgraph.errors import DataError, InputError, OutputError
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +181,8 @@ def run_transaction(
 
     Raises
     ------
+    DataError
+        A text has half a character, which no database keeps.
     OutputError
         It did not work, and nothing of it is left; says what and how often it was tried.
     """
@@ -194,6 +196,10 @@ def run_transaction(
                 result = work(connection)
                 finishing = True  # from here on a lost connection leaves it open what happened
             return result
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{error.object[:60]!r} has a character that no database keeps; change that text"
+            ) from error
         except (psycopg.Error, _UnreachableError) as error:
             refusals = refusals + 1 if _is_refusal(error) else 0
             if attempt == patience.attempts or refusals > 1 or not _passes(error):

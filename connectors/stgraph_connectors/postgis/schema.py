@@ -263,6 +263,7 @@ def _migrate(connection: Connection, schema: str, before: int) -> int:
         "schema": sql.Identifier(schema),
         "schema_text": sql.Literal(schema),
         "geometry": spatial(connection, "geometry"),
+        "body": _quotation_mark(schema),
     }
     for number in missing:
         connection.execute(sql.SQL(known[number]).format(**names))  # our own files
@@ -274,6 +275,14 @@ def _migrate(connection: Connection, schema: str, before: int) -> int:
         )
         logger.info("schema %s is now at version %d", schema, number)
     return max(known)
+
+
+def _quotation_mark(schema: str) -> sql.SQL:
+    """Return a $mark$ around the text of a function that the schema's name cannot end."""
+    mark: LiteralString = "$body"
+    while mark in schema:
+        mark += "_"
+    return sql.SQL(mark + "$")
 
 
 def _migrations() -> dict[int, str]:

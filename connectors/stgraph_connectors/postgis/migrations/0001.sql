@@ -1,5 +1,5 @@
 -- version 1; {schema} is the quoted name of the schema, {schema_text} its name as a literal,
--- {geometry} the qualified type of PostGIS
+-- {geometry} the qualified type of PostGIS, {body} a quotation mark that is not in the name
 
 CREATE TABLE {schema}.dataset (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -179,7 +179,7 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 100
 SET search_path = pg_catalog, pg_temp SET jit = off  -- a few probes, not worth compiling
-AS $$
+AS {body}
 WITH place AS (
     SELECT n.node_id FROM {schema}.node n WHERE n.id = $1
 ), issue AS (  -- every issue that says something about the span
@@ -225,14 +225,14 @@ FROM newest w
 FULL JOIN seen s USING ("time", feature_id)
 JOIN {schema}.feature q USING (feature_id)
 ORDER BY q.feature_id, "time"
-$$;
+{body};
 COMMENT ON FUNCTION {schema}.node_series IS
     'What was observed at a node (its id) and what was forecast, by the last issue before';
 
 CREATE FUNCTION {schema}.ensure_partition(parent text, day date) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'
-AS $$
+AS {body}
 DECLARE
     part text := parent || '_' || to_char(day, 'YYYYMMDD');
     key text := CASE parent WHEN 'forecast' THEN 'issued_at' WHEN 'observation' THEN 'time' END;
@@ -266,7 +266,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %I.%I DROP CONSTRAINT bounds', {schema_text}, part);
     RETURN true;
 END
-$$;
+{body};
 COMMENT ON FUNCTION {schema}.ensure_partition IS 'Makes the partition of a day (UTC) if missing';
 REVOKE ALL ON FUNCTION {schema}.ensure_partition FROM PUBLIC;
 REVOKE ALL ON FUNCTION {schema}.node_series FROM PUBLIC;
