@@ -187,3 +187,20 @@ def test_per_node() -> None:
     assert table["mae"].tolist() == [2.0, 2.0]
     assert table["skill_percent"].tolist() == [50.0, 50.0]
     assert "skill_percent" not in evaluation(ours=[1.0]).per_node()
+
+
+def test_per_node_and_horizon() -> None:
+    """Protects what a database is given: a row per node and step, and one over all steps, 0."""
+    made = evaluation(ours=[1.0, 3.0], persistence=[4.0, 4.0], profile=[5.0, 2.0])
+    table = made.per_node_and_horizon()
+    assert table.index.names == ["node", "horizon"]
+    assert table["mae"].to_dict() == {
+        ("a", 0): 2.0,
+        ("a", 1): 1.0,
+        ("a", 2): 3.0,
+        ("b", 0): 2.0,
+        ("b", 1): 1.0,
+        ("b", 2): 3.0,
+    }
+    assert table["skill_percent"]["a"].tolist() == pytest.approx([42.857, 75.0, -50.0], rel=1e-4)
+    assert list(table.columns) == list(made.per_node().columns)

@@ -10,6 +10,7 @@ from stgraph.errors import OutputError
 from stgraph_connectors.postgis.connect import (
     Connection,
     Patience,
+    check_schema_name,
     connect,
     describe_dsn,
     execute,
@@ -40,6 +41,7 @@ def check_database(dsn: str, *, schema: str = "stgraph", patience: Patience | No
         The server cannot be reached, the schema is missing or of another version, or the role may
         not write to it; says what to do.
     """
+    check_schema_name(schema)
     with connect(dsn, patience=patience) as connection, explained(dsn, "look at the schema"):
         check_schema(connection, schema, dsn=dsn)
         where = f"{describe_dsn(dsn)}: schema {schema!r}: {connection.info.user!r}"
