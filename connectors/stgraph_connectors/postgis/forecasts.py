@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from psycopg.types.json import Jsonb
 
 from stgraph.graph import STGraph
 from stgraph_connectors.postgis.connect import (
@@ -28,7 +26,7 @@ from stgraph_connectors.postgis.forecast_layer import show_issue, style_issue
 from stgraph_connectors.postgis.issues import Issue, prepare_issue
 from stgraph_connectors.postgis.layers import FORECAST
 from stgraph_connectors.postgis.places import sync_edges, sync_features, sync_nodes
-from stgraph_connectors.postgis.publishing import LOCK, take_turn
+from stgraph_connectors.postgis.publishing import LOCK, as_jsonb, clean_text, take_turn
 from stgraph_connectors.postgis.schema import check_schema
 from stgraph_connectors.styles import Style
 
@@ -261,9 +259,9 @@ def _finish_run(
         run,
         run,
         parameters=(
-            None if config is None else Jsonb(_jsonable(config)),
-            None if metrics is None else Jsonb(_jsonable(metrics)),
-            Jsonb(issue.document),
+            as_jsonb(config),
+            as_jsonb(metrics),
+            as_jsonb(issue.document),
             _text(issue.graph.provenance.get("code_version")),
             issue.issued_at,
             issue.digest,
@@ -301,11 +299,6 @@ def _note_failure(dsn: str, schema: str, issue: Issue, error: Exception) -> None
         logger.debug("the failure could not be noted: %s", another)
 
 
-def _jsonable(value: Mapping[str, Any]) -> Any:
-    """Return a mapping as JSON knows it."""
-    return json.loads(json.dumps(value, default=str))
-
-
 def _text(value: object) -> str | None:
     """Return a value as text, None as it is."""
-    return None if value is None else str(value)
+    return None if value is None else clean_text(str(value))

@@ -90,10 +90,14 @@ def sync_edges(
     """Replace the table `edge` if the graph has others."""
     source, target = numbers[graph.edge_index]
     table = () if graph.edges is None else _fingerprint(graph.edges)
-    digest = _digest(source.tobytes(), target.tobytes(), graph.edge_weight.tobytes(), *table)
     dataset, edge = qualified(schema, "dataset"), qualified(schema, "edge")
-    known = execute(connection, "SELECT edges_digest FROM {}", dataset).fetchone()
-    if known is not None and known[0] == digest:
+    query = "SELECT edges_digest, nodes_digest FROM {}"
+    known = execute(connection, query, dataset).fetchone() or (None, None)
+    # straight lines follow the nodes
+    digest = _digest(
+        source.tobytes(), target.tobytes(), graph.edge_weight.tobytes(), *table, known[1]
+    )
+    if known[0] == digest:
         return
     columns, lines, notes = encode_edges(graph)
     srid, _ = geometry_type(graph)

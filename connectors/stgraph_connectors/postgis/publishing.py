@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import numpy as np
 import numpy.typing as npt
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from stgraph_connectors.postgis.connect import Connection, execute, qualified
 from stgraph_connectors.qgis import BLOCKS, draw_blocks
@@ -65,3 +68,26 @@ def dataset_geometry(connection: Connection, schema: str) -> tuple[int, LiteralS
     query = "SELECT srid, geometry_type FROM {}"
     row = execute(connection, query, qualified(schema, "dataset")).fetchone()
     return int(row[0]), row[1]  # type: ignore[index]  # nodes were written before
+
+
+def as_jsonb(value: Any) -> Jsonb | None:
+    """Return a value as JSON that the server takes: what is no finite number there is null."""
+    if value is None:
+        return None
+    return Jsonb(_clean(json.loads(json.dumps(value, default=str))))
+
+
+def clean_text(text: str) -> str:
+    """Return text that the server takes: no zero character and no half ones."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _clean(value: Any) -> Any:
+    """Return a JSON value without what a database does not know."""
+    if isinstance(value, dict):
+        return {clean_text(name): _clean(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_clean(part) for part in value]
+    if isinstance(value, str):
+        return clean_text(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

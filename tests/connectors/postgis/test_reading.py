@@ -504,3 +504,53 @@ class TestObservationErrors:
             )
         with pytest.raises(DataError, match="on no grid"):
             read_observations(dsn)
+
+
+class TestPublishedAgain:
+    """What an older graph left in the tables must not show in a newer one, or break it."""
+
+    def test_single_parts_after_several(self, dsn: str) -> None:
+        """Nodes of single parts fit in where there were some of several."""
+        boxes = [shapely.box(X + 10 * i, Y, X + 10 * i + 9, Y + 9) for i in range(4)]
+        several = shapely.MultiPolygon([boxes[1], boxes[2]])
+        old = make_forecast(make_nodes(["a", "b"], [boxes[0], several]))
+        new = make_forecast(
+            make_nodes(["a", "b"], [boxes[0], boxes[3]]), issued_at="2024-03-01T07:00:00+00:00"
+        )
+        publish_forecast(old, dsn)
+        assert publish_and_read(new, dsn).equals(new)
+
+    def test_nodes_that_moved_and_changed(self, dsn: str) -> None:
+        """Places that are given later, moved, or taken back, and other columns."""
+        old = make_forecast(
+            make_nodes(["a", "b", "c"], [None, shapely.Point(X, Y), None], x=[1] * 3)
+        )
+        for i, shapes in enumerate(
+            (
+                [shapely.Point(X, Y), shapely.Point(X + 1, Y), None],
+                [shapely.Point(X, Y), None, shapely.Point(X, Y, 5)],
+            )
+        ):
+            publish_forecast(old, dsn)
+            new = make_forecast(
+                make_nodes(["a", "b", "c"], shapes, y=["p", "q", "r"]),
+                issued_at=f"2024-03-01T07:0{i}:00+00:00",
+            )
+            assert publish_and_read(new, dsn).equals(new)
+
+    def test_edges_are_drawn_where_the_nodes_are(self, dsn: str) -> None:
+        """The straight line of an edge follows its nodes."""
+        publish_forecast(make_forecast(make_nodes(["a", "b"])), dsn)
+        moved = make_nodes(["a", "b"], [shapely.Point(X, Y), shapely.Point(X, Y + 7)])
+        publish_forecast(make_forecast(moved, issued_at="2024-03-01T07:00:00+00:00"), dsn)
+        with psycopg.connect(dsn) as connection:
+            row = connection.execute("SELECT ST_Length(geom) FROM stgraph.edge").fetchone()
+        assert row == (7,)
+
+    def test_notes_with_odd_values(self, dsn: str) -> None:
+        """Numbers and texts that JSON in a database does not know break nothing."""
+        graph = make_forecast(make_nodes(["a", "b"]))
+        notes = {**graph.provenance, "score": float("nan"), "best": float("inf"), "text": "a\x00b"}
+        graph = graph.replace(provenance=notes)
+        publish_forecast(graph, dsn, metrics={"mape": float("nan")}, config={"x": "\x00"})
+        assert read_forecast(dsn).equals(graph)
