@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,7 @@ def _layer(issue: Issue, stride: int, place: tuple[int, LiteralString]) -> Layer
     columns = [
         Column("horizon", "smallint", f"Steps ahead, from 1; a step is {step}", fixed=True),
         Column("target_time", "timestamptz", f"The instant that is forecast, valid for {step}"),
+        Column("local_time", "text", f"target_time in {issue.graph.zone}"),
         Column("issued_at", "timestamptz", "When the forecast was made: the last instant known"),
     ]
     columns += [
@@ -102,12 +103,12 @@ def _layer(issue: Issue, stride: int, place: tuple[int, LiteralString]) -> Layer
 
 def _expressions(issue: Issue, ids: Mapping[str, int]) -> dict[str, sql.Composable]:
     """Return where each column of the layer comes from."""
-    first = sql.Literal(issue.graph.time[0].to_pydatetime())
+    times = issue.graph.time
+    local = times.tz_convert(issue.graph.zone).strftime("%Y-%m-%d %H:%M %Z")
     result: dict[str, sql.Composable] = {
         "horizon": sql.SQL("t.horizon"),
-        "target_time": sql.SQL("{} + (t.horizon - 1) * {}").format(
-            first, sql.Literal(issue.step.to_pytimedelta())
-        ),
+        "target_time": _by_horizon(times.to_pydatetime().tolist(), "timestamptz[]"),
+        "local_time": _by_horizon(local.tolist(), "text[]"),
         "issued_at": sql.Literal(issue.issued_at.to_pydatetime()),
         "trend": sql.SQL("s.trend"),
     }
@@ -121,6 +122,11 @@ def _expressions(issue: Issue, ids: Mapping[str, int]) -> dict[str, sql.Composab
                 "nullif({}.quantiles[{}][t.horizon], 'NaN')"
             ).format(alias, sql.Literal(level))
     return result
+
+
+def _by_horizon(values: list[Any], kind: LiteralString) -> sql.Composed:
+    """Return the expression that has one of H values per row."""
+    return sql.SQL("({}::{})[t.horizon]").format(sql.Literal(values), sql.SQL(kind))
 
 
 def _alias(issue: Issue, ids: Mapping[str, int], name: str) -> sql.Identifier:

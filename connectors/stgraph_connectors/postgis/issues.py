@@ -18,7 +18,16 @@ from stgraph_connectors.postgis.publishing import draw_course, short_names
 from stgraph_connectors.sinks._document import describe_graph
 from stgraph_connectors.styles import Style, main_feature, quantile_of, stem_of
 
-OWN_COLUMNS = ("fid", "node_id", "horizon", "target_time", "issued_at", "trend", "geom")
+OWN_COLUMNS = (
+    "fid",
+    "node_id",
+    "horizon",
+    "target_time",
+    "local_time",
+    "issued_at",
+    "trend",
+    "geom",
+)
 
 _MAX_HORIZON = 32_767
 

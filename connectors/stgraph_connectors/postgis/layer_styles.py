@@ -76,7 +76,9 @@ class _About:
 
     @property
     def instants(self) -> list[str]:
-        """Columns that say when the values are true."""
+        """Columns that say when the values are true, where no text says it in local time."""
+        if any(column.name == "local_time" for column in self.columns):
+            return []
         found = [column.name for column in self.columns if column.type == "timestamptz"]
         return [name for name in found if name != "issued_at"]
 

@@ -40,7 +40,7 @@ from stgraph_connectors.postgis.publishing import (
 )
 from stgraph_connectors.styles import Style, feature_title
 
-_OWN = ("fid", "node_id", "time", "trend", "geom")
+_OWN = ("fid", "node_id", "time", "local_time", "trend", "geom")
 _N_DRAWN = 12  # instants in the line of blocks
 _VALUES_LOOKED_AT = 2_000_000  # the last ones, when classes are chosen
 _NEVER = np.iinfo(np.int64).min  # what COPY takes for -infinity
@@ -130,7 +130,7 @@ def update_observation_layers(
     latest = _find_latest(connection, schema, candidates, tuple(columns), features[seen.drawn])
     place = dataset_geometry(connection, schema)
     built = []
-    if _show_latest(connection, schema, latest, columns, place, patience):
+    if _show_latest(connection, schema, latest, columns, place, graph.zone, patience):
         built.append(OBSERVATION)
     rows = _support_rows(connection, schema, graph, numbers, seen, latest)
     if _show_support(connection, schema, latest, rows, place, patience):
@@ -261,6 +261,7 @@ def _show_latest(
     latest: _Latest,
     columns: Mapping[int, Column],
     place: tuple[int, Any],
+    zone: str,
     patience: Patience,
 ) -> bool:
     """Write `observation_latest`; True if it had to be built."""
@@ -272,6 +273,9 @@ def _show_latest(
     copy_arrays(connection, stage, {name: (kind, array) for (name, kind), array in typed})
     expressions: dict[str, sql.Composable] = {
         "time": sql.SQL("nullif(s.time, '-infinity')"),
+        "local_time": sql.SQL(
+            "to_char(nullif(s.time, '-infinity') AT TIME ZONE {}, 'YYYY-MM-DD HH24:MI')"
+        ).format(sql.Literal(zone)),
         "trend": sql.SQL("s.trend"),
     }
     for i, column in enumerate(columns.values()):
@@ -282,6 +286,7 @@ def _show_latest(
         comment="The newest reading of every node",
         columns=(
             Column("time", "timestamptz", "The instant of the node's newest reading"),
+            Column("local_time", "text", f"time in {zone}"),
             *columns.values(),
             Column("trend", "text", f"The last {_N_DRAWN} instants as a line of blocks"),
         ),

@@ -127,7 +127,7 @@ def test_classes_of_the_main_layer_have_time_and_those_of_a_horizon_none(publish
         assert aliases["speed_q10"] == "Speed, 10\u202f% quantile (km/h)"
         assert aliases["target_time"] == "target time"
         tip = root.findtext("mapTip") or ""
-        assert "format_date(\"target_time\", 'yyyy-MM-dd HH:mm t')" in tip
+        assert "[% coalesce(\"local_time\", '') %]" in tip
         assert tip.endswith("[% coalesce(\"trend\", '') %]")
 
 

@@ -327,6 +327,7 @@ def test_several_features(dsn: str) -> None:
         "fid",
         "node_id",
         "time",
+        "local_time",
         "flow",
         "speed",
         "trend",
@@ -438,7 +439,7 @@ def test_hostile_ids_and_names(dsn: str) -> None:
     assert len(query(dsn, ROWS)) == len(NASTY) * len(names)
     rows = query(dsn, "SELECT * FROM {schema}.observation_latest ORDER BY fid")
     assert [row[1] for row in rows] == NASTY
-    assert [row[3:-2] for row in rows] == [tuple(row) for row in table[0]]
+    assert [row[4:-2] for row in rows] == [tuple(row) for row in table[0]]
 
 
 def test_integer_ids(dsn: str) -> None:
