@@ -237,10 +237,15 @@ def _create_schema(connection: Connection, schema: str, *, with_roles: bool) -> 
             schema,
             role_names(schema)["owner"] if with_roles else _owner(connection, schema)[0],
         )
-    elif with_roles:
-        execute(connection, "CREATE SCHEMA {} AUTHORIZATION {}", name, _role(schema, "owner"))
     else:
-        execute(connection, "CREATE SCHEMA {}", name)
+        authorized = sql.SQL(" AUTHORIZATION {}").format(_role(schema, "owner"))
+        statement = sql.SQL("CREATE SCHEMA {}").format(name)
+        statement += authorized if with_roles else sql.SQL("")
+        user, database = connection.info.user, connection.info.dbname
+        remedy = sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(
+            sql.Identifier(database), sql.Identifier(user)
+        )
+        _ask_for(connection, statement, f"{user!r} may not create schemas in it", remedy)
     with acting_as_owner(connection, schema, "making the tables"):
         execute(
             connection,
@@ -322,7 +327,12 @@ def _create_roles(connection: Connection, schema: str) -> None:
     owner = role_names(schema)["owner"]
     # who hands something over must be able to act in the receiver's name; a superuser is
     if not _may_act_as(connection, owner):
-        execute(connection, "GRANT {} TO CURRENT_USER", sql.Identifier(owner))
+        user = connection.info.user
+        _ask_for(
+            connection,
+            sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner), sql.Identifier(user)),
+            f"{user!r} is no member of the role {owner!r} and may not make itself one",
+        )
     for right in ("CONNECT", "TEMPORARY"):
         missing = connection.execute(
             "SELECT current_database(), array_agg(r.rolname) FROM pg_roles r "
@@ -418,16 +428,30 @@ def _ensure_role(connection: Connection, name: str) -> None:
         )
     if row is not None:
         return
+    statement = sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name))
+    user = connection.info.user
     try:
-        with connection.transaction():
-            execute(connection, "CREATE ROLE {} NOLOGIN", sql.Identifier(name))
+        _ask_for(
+            connection, statement, f"role {name!r} is missing, and {user!r} may not create roles"
+        )
     except (pg.DuplicateObject, pg.UniqueViolation):
         logger.debug("role %r was made by another program just now", name)
+
+
+def _ask_for(
+    connection: Connection,
+    statement: sql.Composed,
+    problem: str,
+    remedy: sql.Composed | None = None,
+) -> None:
+    """Run a statement that may need an administrator, and if it does, say what to run as one."""
+    try:
+        with connection.transaction():
+            connection.execute(statement)
     except pg.InsufficientPrivilege as error:
-        statement = sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name))
         raise OutputError(
-            f"role {name!r} is missing, and {connection.info.user!r} may not create roles; have a "
-            f"role with CREATEROLE run it, or: {statement.as_string(connection)}"
+            f"database {connection.info.dbname!r}: {problem}; as an administrator, run: "
+            f"{(remedy or statement).as_string(connection)}"
         ) from error
 
 
