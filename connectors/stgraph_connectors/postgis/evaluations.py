@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -186,28 +188,69 @@ def _publish(
 ) -> EvaluationPublication:
     """Do all of it in the one transaction of the connection."""
     feature_id, unit = _find_feature(connection, schema, feature)
-    numbers = _find_nodes(connection, schema, rows["node"])
     metrics = [name for name in _METRICS if name in rows]
-    stage = _stage(connection, rows, numbers, metrics)
-    n_changed = _replace(connection, schema, stage, model, feature_id)
-    built = False
-    overall = np.sort(numbers[(rows["horizon"] == 0).to_numpy()])
-    if len(overall):
-        units = {name: _unit(name, unit) for name in metrics}
-        layer = _layer(units, dataset_geometry(connection, schema))
-        expressions: dict[str, sql.Composable] = {
-            name: sql.Identifier("s", name) for name in metrics
-        }
-        expressions |= {"model": sql.Literal(model), "feature": sql.Literal(feature)}
-        source = sql.SQL("(SELECT * FROM {} WHERE horizon = 0) AS s").format(stage)
-        built = update_layer(
-            connection, schema, layer, expressions, source, overall, patience=patience
-        )
+    units = {name: _unit(name, unit) for name in metrics}
+    has_layer = bool((rows["horizon"] == 0).any())
+    n_changed, built = 0, False
+    if _is_news(connection, schema, rows, model, feature, has_layer=has_layer):
+        numbers = _find_nodes(connection, schema, rows["node"])
+        stage = _stage(connection, rows, numbers, metrics)
+        n_changed = _replace(connection, schema, stage, model, feature_id)
+        if has_layer:
+            overall = np.sort(numbers[(rows["horizon"] == 0).to_numpy()])
+            about = (model, feature)
+            built = _show(connection, schema, stage, overall, units, about, patience)
+    if has_layer:
         drawn = {name: Feature(name, unit) for name, unit in units.items()}
         write_metric_styles(connection, schema, drawn, layer=ERRORS)
-    return EvaluationPublication(
-        schema, model, feature, len(rows), n_changed, 0.0, (ERRORS,) if built else ()
-    )
+    layers = (ERRORS,) if built else ()
+    return EvaluationPublication(schema, model, feature, len(rows), n_changed, 0.0, layers)
+
+
+def _is_news(
+    connection: Connection,
+    schema: str,
+    rows: pd.DataFrame,
+    model: str,
+    feature: str,
+    *,
+    has_layer: bool,
+) -> bool:
+    """Tell whether the errors are others than those published last, and remember them.
+
+    Every issue comes with the errors of its model, and they change only when it is evaluated anew.
+    """
+    dataset = qualified(schema, "dataset")
+    query = "SELECT errors, nodes_digest, layers ? %s FROM {}"
+    row = execute(connection, query, dataset, parameters=(ERRORS,)).fetchone()
+    known, nodes, is_there = row or ({}, None, False)
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps([nodes, list(rows.columns)]).encode())
+    digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
+    about = json.dumps([model, feature])
+    news = {about: digest.hexdigest()} | ({"shown": about} if has_layer else {})
+    if news.items() <= known.items() and (is_there or not has_layer):
+        return False
+    update = "UPDATE {} SET errors = errors || %s::jsonb"
+    execute(connection, update, dataset, parameters=(json.dumps(news),))
+    return True
+
+
+def _show(
+    connection: Connection,
+    schema: str,
+    stage: sql.Identifier,
+    numbers: npt.NDArray[np.int64],
+    units: Mapping[str, str],
+    about: tuple[str, str],
+    patience: Patience,
+) -> bool:
+    """Let the layer show the staged errors over all horizons; True if it had to be built."""
+    layer = _layer(units, dataset_geometry(connection, schema))
+    values: dict[str, sql.Composable] = {name: sql.Identifier("s", name) for name in units}
+    values |= {"model": sql.Literal(about[0]), "feature": sql.Literal(about[1])}
+    source = sql.SQL("(SELECT * FROM {} WHERE horizon = 0) AS s").format(stage)
+    return update_layer(connection, schema, layer, values, source, numbers, patience=patience)
 
 
 def _find_feature(connection: Connection, schema: str, name: str) -> tuple[int, str]:

@@ -13,7 +13,8 @@ CREATE TABLE {schema}.dataset (
     edges jsonb,
     edges_digest text,
     layers jsonb NOT NULL DEFAULT '{{}}',
-    styles jsonb NOT NULL DEFAULT '{{}}'
+    styles jsonb NOT NULL DEFAULT '{{}}',
+    errors jsonb NOT NULL DEFAULT '{{}}'
 );
 INSERT INTO {schema}.dataset DEFAULT VALUES;
 COMMENT ON TABLE {schema}.dataset IS 'What all tables of this schema share; one row';
