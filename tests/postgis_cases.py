@@ -39,7 +39,7 @@ def make_forecast(
     xy = 174.0 + 0.001 * np.arange(n_nodes)
     nodes = gpd.GeoDataFrame(
         {"kind": kind, **(extra or {})},
-        index=pd.Index(ids or [f"n{i}" for i in range(n_nodes)]),
+        index=pd.Index(ids or [f"n{i}" for i in range(n_nodes)], dtype=object),
         geometry=gpd.points_from_xy(xy, np.full(n_nodes, -36.8)),
         crs="EPSG:4326",
     )
@@ -82,11 +82,13 @@ def wait_until(happened: Callable[[], object], *, what: str, timeout_s: float = 
 
 
 @contextmanager
-def open_reader(dsn: str, table: str, *, fetch: int = 2) -> Iterator[psycopg.Cursor[Any]]:
+def open_reader(
+    dsn: str, table: str, *, columns: str = "*", fetch: int = 2
+) -> Iterator[psycopg.Cursor[Any]]:
     """Read a table as QGIS does: a cursor in a transaction, fetched in part, left open."""
     with psycopg.connect(dsn, application_name="QGIS", autocommit=True) as connection:
         connection.execute("BEGIN READ ONLY")
-        connection.execute(f"DECLARE qgis BINARY CURSOR FOR SELECT * FROM {table}")
+        connection.execute(f"DECLARE qgis BINARY CURSOR FOR SELECT {columns} FROM {table}")
         cursor = connection.execute(f"FETCH FORWARD {fetch} FROM qgis")
         yield cursor
         connection.execute("ROLLBACK")

@@ -21,7 +21,7 @@ from psycopg import sql
 from stgraph.graph import Feature, STGraph
 from stgraph_connectors.postgis.connect import Connection, execute, qualified
 from stgraph_connectors.postgis.layers import Column
-from stgraph_connectors.postgis.schema import role_names
+from stgraph_connectors.postgis.roles import role_names
 from stgraph_connectors.qgis import GeometryKind, geometry_kind
 from stgraph_connectors.sinks._layer_styles import (
     NamedStyle,

@@ -23,7 +23,7 @@ from psycopg import sql
 
 from stgraph.errors import OutputError
 from stgraph_connectors.postgis.connect import Connection, Patience, execute, qualified, spatial
-from stgraph_connectors.postgis.schema import acting_as_owner, grant_reading, grant_writing
+from stgraph_connectors.postgis.roles import acting_as_owner, grant_reading, grant_writing
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from stgraph.errors import DataError
 from stgraph.graph import Feature, STGraph
 from stgraph_connectors.postgis.connect import Connection, execute, qualified, spatial
 from stgraph_connectors.postgis.copying import copy_records
-from stgraph_connectors.postgis.schema import acting_as_owner
+from stgraph_connectors.postgis.roles import acting_as_owner
 from stgraph_connectors.sinks._document import crs_text, encode_nodes
 from stgraph_connectors.sinks._edges import encode_edges
 from stgraph_connectors.sinks._gpkg import multi_positions

@@ -31,7 +31,8 @@ from stgraph_connectors.postgis.connect import (
     run_transaction,
 )
 from stgraph_connectors.postgis.publishing import take_turn
-from stgraph_connectors.postgis.schema import acting_as_owner, check_schema
+from stgraph_connectors.postgis.roles import acting_as_owner
+from stgraph_connectors.postgis.schema import check_schema
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from stgraph_connectors.postgis.connect import (
     qualified,
 )
 from stgraph_connectors.postgis.layers import layer_parts
-from stgraph_connectors.postgis.schema import role_names, schema_version
+from stgraph_connectors.postgis.roles import role_names
+from stgraph_connectors.postgis.schema import schema_version
 from stgraph_connectors.postgis.stored import open_reading
 
 

@@ -12,9 +12,9 @@ from psycopg import sql
 from stgraph_connectors.postgis import schema as schema_module
 from stgraph_connectors.postgis.connect import connect
 from stgraph_connectors.postgis.forecasts import publish_forecast
+from stgraph_connectors.postgis.roles import acting_as_owner
 from stgraph_connectors.postgis.schema import (
     SchemaState,
-    acting_as_owner,
     check_schema,
     init_schema,
     latest_version,
