@@ -452,6 +452,9 @@ def _advice(error: Exception) -> str:
         )
     if isinstance(error, pg.QueryCanceled):
         return "; give it more time (`statement_timeout_s`), or ask who cancelled it"
+    if isinstance(error, pg.DependentObjectsStillExist):
+        depends = (error.diag.message_detail or "").replace("\n", ", ")
+        return f" ({depends}); drop what depends on it, publish, and make it again"
     if isinstance(error, pg.ReadOnlySqlTransaction):
         return "; this server or role only reads: connect to one that writes"
     return ""

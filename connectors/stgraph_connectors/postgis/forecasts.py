@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -116,7 +116,7 @@ def publish_forecast(
         raise
     seconds = time.perf_counter() - began
     logger.info("published issue %s in %.2f s: %d values", done.issued_at, seconds, done.n_rows)
-    return Publication(**{**done.__dict__, "seconds": seconds})
+    return replace(done, seconds=seconds)
 
 
 def _announce(connection: Connection, schema: str, issue: Issue, dsn: str) -> None:
@@ -193,7 +193,8 @@ def _publish(
             parameters=(run_id, issue.issued_at),
         )
     layers = (FORECAST,) if built else ()
-    return Publication(schema, run_id, issue.issued_at, n_rows, 0.0, True, moves, layers)
+    is_new = known is None
+    return Publication(schema, run_id, issue.issued_at, n_rows, 0.0, is_new, moves, layers)
 
 
 def _find_run(connection: Connection, schema: str, issue: Issue) -> int | None:

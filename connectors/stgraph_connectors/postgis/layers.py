@@ -140,11 +140,14 @@ def update_layer(
     return built
 
 
-def drop_layer(connection: Connection, schema: str, name: str) -> None:
-    """Drop a layer and forget that it was there."""
-    with acting_as_owner(connection, schema):
-        execute(connection, "DROP TABLE IF EXISTS {} CASCADE", qualified(schema, name))
-    execute(connection, "UPDATE {} SET layers = layers - {}", _dataset(schema), sql.Literal(name))
+def forget_places(connection: Connection, schema: str) -> None:
+    """Let the next update of every layer write all of its rows anew, as nodes have moved."""
+    execute(
+        connection,
+        "UPDATE {} SET layers = (SELECT coalesce(jsonb_object_agg(key, value - 'nodes'), '{{}}') "
+        "FROM jsonb_each(layers))",
+        _dataset(schema),
+    )
 
 
 def layer_parts(connection: Connection, schema: str) -> dict[str, list[str]]:

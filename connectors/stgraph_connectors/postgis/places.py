@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, LiteralString
 
 import geopandas as gpd
@@ -21,6 +21,7 @@ from stgraph.errors import DataError
 from stgraph.graph import Feature, STGraph
 from stgraph_connectors.postgis.connect import Connection, execute, qualified, spatial
 from stgraph_connectors.postgis.copying import copy_records
+from stgraph_connectors.postgis.layers import forget_places
 from stgraph_connectors.postgis.roles import acting_as_owner
 from stgraph_connectors.sinks._document import crs_text, encode_nodes
 from stgraph_connectors.sinks._edges import encode_edges
@@ -43,7 +44,7 @@ def sync_nodes(connection: Connection, schema: str, graph: STGraph) -> npt.NDArr
     Raises
     ------
     DataError
-        Ids that are the same as text, mixed or foreign kinds of geometry, no EPSG code.
+        Ids that are no database text, mixed or foreign kinds of geometry, no EPSG code.
     """
     digest = _digest(graph.zone, graph.weight_unit, *_fingerprint(graph.nodes))
     known = execute(
@@ -62,9 +63,11 @@ def sync_nodes(connection: Connection, schema: str, graph: STGraph) -> npt.NDArr
     notes |= {"multi": multi_positions(geometry), "crs": crs_text(graph.nodes.crs)}
     kinds = ["" if value is None else str(value) for value in columns["kind"]]
     attributes = to_json_rows(columns, without=("node_id", *told_by_kind(notes)))
-    _write_nodes(connection, schema, zip(ids, kinds, shapes, heights, attributes, strict=True))
-    rows = execute(connection, "SELECT id, node_id FROM {}", qualified(schema, "node")).fetchall()
-    by_id: dict[str, int] = dict(rows)
+    rows = zip(ids, kinds, shapes, heights, attributes, strict=True)
+    if _write_nodes(connection, schema, rows):
+        forget_places(connection, schema)
+    query = "SELECT id, node_id FROM {}"
+    by_id: dict[str, int] = dict(execute(connection, query, qualified(schema, "node")).fetchall())
     numbers = [by_id[text] for text in ids]
     execute(
         connection,
@@ -187,12 +190,9 @@ def node_texts(graph: STGraph) -> list[str]:
     Raises
     ------
     DataError
-        Two ids are the same as text, or hold what a database text cannot.
+        An id holds what a database text cannot.
     """
     ids = [str(node) for node in graph.node_ids]
-    if len(set(ids)) < len(ids):
-        twice = sorted({text for text in ids if ids.count(text) > 1})[:3] if len(ids) < 5000 else ""
-        raise DataError(f"node ids are the same as text: {twice}; rename the nodes")
     odd = [text for text in ids if "\x00" in text or not _is_utf8(text)]
     if odd:
         raise DataError(f"node id {odd[0]!r} holds what no database text can; rename the node")
@@ -328,8 +328,8 @@ def _part(kind: str) -> str:
     return _SINGLE.get(kind, kind)
 
 
-def _write_nodes(connection: Connection, schema: str, rows: Any) -> None:
-    """Add new nodes and change those that differ."""
+def _write_nodes(connection: Connection, schema: str, rows: Iterable[tuple[Any, ...]]) -> bool:
+    """Add new nodes and change those that differ; True if one that was there has moved."""
     execute(
         connection,
         "CREATE TEMP TABLE staged_node (place integer, id text, kind text, geom {}, "
@@ -349,19 +349,28 @@ def _write_nodes(connection: Connection, schema: str, rows: Any) -> None:
         },
         ((i, *row[:4], _as_jsonb(row[4])) for i, row in enumerate(rows)),
     )
-    connection.execute(
-        sql.SQL(
-            "INSERT INTO {} AS n (id, kind, geom, heights, attributes) "
-            "SELECT id, kind, geom, heights, attributes "
-            "FROM pg_temp.staged_node ORDER BY place ON CONFLICT (id) DO UPDATE SET kind = "
-            "excluded.kind, geom = excluded.geom, heights = excluded.heights, "
-            "attributes = excluded.attributes WHERE (n.kind, n.heights, n.attributes) "
-            "IS DISTINCT FROM (excluded.kind, excluded.heights, excluded.attributes) OR NOT "
-            "coalesce({}(n.geom, excluded.geom), "
-            "n.geom IS NULL AND excluded.geom IS NULL)"
-        ).format(qualified(schema, "node"), spatial(connection, "st_orderingequals"))
+    node, same = qualified(schema, "node"), spatial(connection, "st_orderingequals")
+    moved = execute(
+        connection,
+        "SELECT EXISTS (SELECT FROM {} n JOIN pg_temp.staged_node s USING (id) "
+        "WHERE NOT coalesce({}(n.geom, s.geom), n.geom IS NULL AND s.geom IS NULL))",
+        node,
+        same,
+    ).fetchone()
+    execute(
+        connection,
+        "INSERT INTO {} AS n (id, kind, geom, heights, attributes) "
+        "SELECT id, kind, geom, heights, attributes "
+        "FROM pg_temp.staged_node ORDER BY place ON CONFLICT (id) DO UPDATE SET kind = "
+        "excluded.kind, geom = excluded.geom, heights = excluded.heights, "
+        "attributes = excluded.attributes WHERE (n.kind, n.heights, n.attributes) "
+        "IS DISTINCT FROM (excluded.kind, excluded.heights, excluded.attributes) OR NOT "
+        "coalesce({}(n.geom, excluded.geom), n.geom IS NULL AND excluded.geom IS NULL)",
+        node,
+        same,
     )
     connection.execute("DROP TABLE pg_temp.staged_node")
+    return moved is not None and bool(moved[0])
 
 
 def _fingerprint(table: pd.DataFrame) -> Iterator[object]:
