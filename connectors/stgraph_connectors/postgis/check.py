@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import LiteralString
-
 from psycopg import sql
 
 from stgraph.errors import OutputError
@@ -18,6 +16,7 @@ from stgraph_connectors.postgis.connect import (
     qualified,
 )
 from stgraph_connectors.postgis.layers import FORECAST, layer_parts
+from stgraph_connectors.postgis.roles import owner_of
 from stgraph_connectors.postgis.schema import check_schema
 
 
@@ -45,23 +44,19 @@ def check_database(dsn: str, *, schema: str = "stgraph", patience: Patience | No
     with connect(dsn, patience=patience) as connection, explained(dsn, "look at the schema"):
         check_schema(connection, schema, dsn=dsn)
         where = f"{describe_dsn(dsn)}: schema {schema!r}: {connection.info.user!r}"
-        if not _may(connection, schema, _MAY_WRITE):
+        if not _may_write(connection, schema):
             raise OutputError(f"{where} may not write to it; grant it the schema's writer role")
         # the layers are built by the first issue, in the owner's name
-        has_layers = FORECAST in layer_parts(connection, schema)
-        if not has_layers and not _may(connection, schema, _IS_OWNER):
+        _, is_us, is_member = owner_of(connection, schema)
+        if FORECAST not in layer_parts(connection, schema) and not (is_us or is_member):
             raise OutputError(
                 f"{where} may not create the layers, which are not there yet; let the first issue "
                 "be published by a member of the schema's owner role"
             )
 
 
-_MAY_WRITE = "SELECT has_table_privilege({}, 'INSERT')"
-_IS_OWNER = "SELECT pg_has_role(relowner, 'MEMBER') FROM pg_class WHERE oid = {}::regclass"
-
-
-def _may(connection: Connection, schema: str, query: LiteralString) -> bool:
-    """Return the answer to a question about the table of forecasts."""
+def _may_write(connection: Connection, schema: str) -> bool:
+    """Tell whether we may add forecasts."""
     table = sql.Literal(qualified(schema, "forecast").as_string(connection))
-    row = execute(connection, query, table).fetchone()
+    row = execute(connection, "SELECT has_table_privilege({}, 'INSERT')", table).fetchone()
     return row is not None and bool(row[0])

@@ -21,7 +21,7 @@ from psycopg import sql
 from stgraph.graph import Feature, STGraph
 from stgraph_connectors.postgis.connect import Connection, execute, qualified
 from stgraph_connectors.postgis.layers import Column
-from stgraph_connectors.postgis.roles import role_names
+from stgraph_connectors.postgis.roles import has_roles, role_names
 from stgraph_connectors.qgis import GeometryKind, geometry_kind
 from stgraph_connectors.sinks._layer_styles import (
     NamedStyle,
@@ -190,12 +190,6 @@ def write_metric_styles(
         return False
     styles = _number_styles(connection, schema, layer, about, features, style)
     return _try_to_write(connection, schema, layer, key, {layer: styles})
-
-
-def remove_styles(connection: Connection, schema: str, layer: str) -> None:
-    """Remove our styles of a layer that is dropped; those that a user changed stay."""
-    if _look_up(connection, schema, layer).memory.tables:
-        _try_to_write(connection, schema, layer, "", {})
 
 
 def prepare_styles(connection: Connection, schema: str) -> None:
@@ -451,13 +445,7 @@ def _look_up(connection: Connection, schema: str, layer: str) -> _About:
 
 def _roles(connection: Connection, schema: str) -> dict[str, str]:
     """Return the group roles of a schema by kind, none where it has none."""
-    names = role_names(schema)
-    row = connection.execute(
-        "SELECT count(*) FROM pg_roles r, pg_namespace n WHERE r.rolname = ANY(%s) "
-        "AND n.nspname = %s AND pg_get_userbyid(n.nspowner) = %s",
-        (list(names.values()), schema, names["owner"]),
-    ).fetchone()
-    return names if row is not None and row[0] == len(names) else {}
+    return role_names(schema) if has_roles(connection, schema) else {}
 
 
 def _remember(connection: Connection, schema: str, layer: str, memory: _Memory) -> None:

@@ -23,6 +23,7 @@ from stgraph_connectors.postgis.connect import (
     run_transaction,
     spatial,
 )
+from stgraph_connectors.postgis.layer_styles import prepare_styles
 from stgraph_connectors.postgis.roles import (
     acting_as_owner,
     ask_for,
@@ -170,8 +171,6 @@ def _lock(connection: Connection) -> None:
 
 def _bring_up_to_date(connection: Connection, schema: str, before: int) -> SchemaState:
     """Run what is missing of a schema that is there, and give everybody their rights again."""
-    from stgraph_connectors.postgis.layer_styles import prepare_styles  # which needs this module
-
     with acting_as_owner(connection, schema, "a new version of the tables"):
         after = _migrate(connection, schema, before)
     if not has_roles(connection, schema):

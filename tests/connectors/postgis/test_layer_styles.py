@@ -19,7 +19,6 @@ from stgraph_connectors.postgis.connect import connect, run_transaction
 from stgraph_connectors.postgis.forecasts import publish_forecast
 from stgraph_connectors.postgis.layer_styles import (
     prepare_styles,
-    remove_styles,
     write_metric_styles,
     write_styles,
 )
@@ -228,15 +227,6 @@ def test_styles_come_back_where_the_table_is_gone(published: str) -> None:
     query(published, "DROP TABLE public.layer_styles")
     publish_forecast(make_forecast(8), published, schema="traffic")
     assert defaults(published) == ["Speed (km/h)"]
-
-
-def test_a_removed_layer_takes_our_styles_along(published: str) -> None:
-    query(
-        published,
-        "UPDATE public.layer_styles SET styleqml = '<qgis/>' WHERE stylename = 'Speed (km/h)'",
-    )
-    run_transaction(published, lambda c: remove_styles(c, "traffic", "forecast_latest"))
-    assert {t: list(styles(published, t)) for t in TABLES} == dict.fromkeys(TABLES, TITLES[:1])
 
 
 def test_hostile_names_are_only_text(database: str) -> None:
