@@ -88,7 +88,7 @@ class Patience:
 class _UnreachableError(OutputError):
     """No connection; private, as only the loop below wants to tell it from others."""
 
-    is_refusal = False  # the server is up and does not want us
+    is_refusal = False  # the server is up and does not want us, or the DSN names no server
 
 
 def describe_dsn(dsn: str) -> str:
@@ -296,7 +296,7 @@ def _open(dsn: str, patience: Patience, application_name: str) -> Connection:
         if "SSL" in reason:
             advice = "check `sslmode` and the certificates, here and on the server"
         problem = _UnreachableError(f"{describe_dsn(dsn)} cannot be reached: {reason}; {advice}")
-        problem.is_refusal = not _is_crowded(reason) and _answers(parts)
+        problem.is_refusal = not _is_crowded(reason) and _is_in_vain(parts)
     raise problem  # outside, so that the driver's own error does not hang on to it
 
 
@@ -326,10 +326,11 @@ def _with_doubled_signs(query: Any, params: Any, context: AdaptContext) -> Any:
     return query
 
 
-def _answers(parts: dict[str, Any]) -> bool:
-    """Tell whether a server is there and takes connections, though not this one."""
+def _is_in_vain(parts: dict[str, Any]) -> bool:
+    """Tell whether a server takes connections, though not this one, or none can be asked."""
     address = psycopg.conninfo.make_conninfo(**parts).encode()
-    return psycopg.pq.PGconn.ping(address) == psycopg.pq.Ping.OK
+    # no attempt: a service that is not in the file, a value that no option has
+    return psycopg.pq.PGconn.ping(address) in (psycopg.pq.Ping.OK, psycopg.pq.Ping.NO_ATTEMPT)
 
 
 def _is_crowded(reason: str) -> bool:
@@ -412,7 +413,7 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Tell whether the server is up and does not want us: one more try, not five."""
+    """Tell whether the server does not want us, or there is none: one more try, not five."""
     return isinstance(error, _UnreachableError) and error.is_refusal
 
 

@@ -457,6 +457,14 @@ def test_a_refusal_is_not_repeated(
     assert len(pauses) == 1
 
 
+@pytest.mark.parametrize("dsn", ["service=not_in_any_file", "host=127.0.0.1 sslmode=none"])
+def test_what_names_no_server_is_not_repeated(pauses: list[float], dsn: str) -> None:
+    """A misspelt service does not appear by waiting for it."""
+    with pytest.raises(OutputError, match=r"cannot be reached.*after 2 attempts"):
+        run_transaction(dsn, lambda c: None, patience=Patience(attempts=9))
+    assert len(pauses) == 1
+
+
 def test_tls_is_passed_on(own_server: Server, pauses: list[float]) -> None:
     """A server without TLS is refused when TLS is asked for, and the message says that."""
     dsn = make_conninfo(own_server.cluster.dsn(tcp=True), sslmode="require")
