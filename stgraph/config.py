@@ -29,7 +29,15 @@ OWN_METHODS = ("given", "none")
 
 # parameters that the pipeline passes itself, so that nothing looks ahead of the training part, and
 # what sinks may want to know about the job
-BY_PIPELINE = ("fit_steps", "causal", "node_metrics", "observations", "config")
+BY_PIPELINE = (
+    "fit_steps",
+    "causal",
+    "node_metrics",
+    "observations",
+    "config",
+    "metrics",
+    "code_version",
+)
 
 
 class DataConfig(BaseModel):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +114,35 @@ def _what_it_asks_for(
         extra["observations"] = recent_readings(graph, until=until, window=config.windows.window)
     if "config" in asked:
         extra["config"] = dump_job(config)
+    if "metrics" in asked:
+        extra["metrics"] = _read_skill(config.run.folder / "report.json")
+    if "code_version" in asked:
+        extra["code_version"] = find_code_version(config.run.folder)
     return extra
+
+
+def find_code_version(folder: Path) -> str | None:
+    """Return the git commit that a folder is at, ``-dirty`` if files differ; None without git."""
+    git = shutil.which("git")
+    if git is None or not folder.is_dir():
+        return None
+    command = [git, "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _read_skill(path: Path) -> dict[str, Any] | None:
+    """Return verdict and skill of the last evaluation, if any."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return {name: report[name] for name in ("verdict", "skill", "test_span", "test_windows")}
+    except FileNotFoundError:
+        return None
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged or cannot be read; evaluate again") from error
 
 
 def _read_metrics(path: Path, graph: STGraph) -> pd.DataFrame | None:

@@ -85,6 +85,8 @@ def test_station_files_become_layers_in_postgis(
         assert ask("SELECT count(*) FROM los_angeles.evaluation") == [(207 * 13,)]
         kept = "SELECT config->'output'->0->>'dsn' FROM los_angeles.run LIMIT 1"
         assert "database" in ask(kept)[0][0]
+        told = "SELECT metrics->>'verdict', jsonb_typeof(metrics->'skill') FROM los_angeles.run"
+        assert all("MAE" in verdict or "baseline" in verdict for verdict, _ in ask(told))
 
 
 def test_the_demo_shows_skill_and_names_its_files(

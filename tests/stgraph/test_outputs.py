@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,21 @@ def test_a_connector_may_read_from_a_database(
     assert json.loads(capsys.readouterr().out)["data"]["options"]["dsn"] == SHOWN
     with pytest.raises(ConfigError, match=r"\[data\] `dsn`: is missing"):
         read(project, "", config='[data]\nconnector = "made_up"\n')
+
+
+def test_code_version_is_the_commit_of_the_folder(tmp_path: Path) -> None:
+    """A folder under git says its commit and whether files differ; any other says nothing."""
+    assert outputs.find_code_version(tmp_path / "not there") is None
+    assert outputs.find_code_version(tmp_path) is None
+    (tmp_path / "job.toml").write_text("a")
+    for command in (
+        "init --quiet",
+        "add job.toml",
+        "-c user.name=a -c user.email=a@example.org commit --quiet --message a",
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *command.split()], check=True)
+    clean = outputs.find_code_version(tmp_path)
+    assert clean is not None
+    assert len(clean) == 12
+    (tmp_path / "job.toml").write_text("b")
+    assert outputs.find_code_version(tmp_path) == f"{clean}-dirty"

@@ -37,6 +37,10 @@ class Changes:
     n_changed: int = 0
     n_removed: int = 0
 
+    def __str__(self) -> str:
+        """Return the numbers in words, as messages have them."""
+        return f"{self.n_added} added, {self.n_changed} changed, {self.n_removed} removed"
+
     def __add__(self, other: Changes) -> Changes:
         """Return the sums."""
         return Changes(

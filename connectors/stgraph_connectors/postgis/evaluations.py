@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
 import numpy as np
@@ -116,7 +116,7 @@ def publish_evaluation(
     done = run_transaction(dsn, work, patience=patience)
     seconds = time.perf_counter() - began
     logger.info("published %d errors of %s in %.2f s", done.n_rows, model, seconds)
-    return EvaluationPublication(**{**done.__dict__, "seconds": seconds})
+    return replace(done, seconds=seconds)
 
 
 def check_errors(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stgraph.errors import OutputError
 from stgraph.graph import STGraph
 from stgraph_connectors.postgis.connect import (
     Connection,
@@ -47,6 +48,15 @@ class Publication:
     layers_built: tuple[str, ...] = ()  # layers that were made or made anew
 
 
+@dataclass(frozen=True)
+class _Notes:
+    """What is kept with a run beside its values."""
+
+    config: Mapping[str, Any] | None
+    metrics: Mapping[str, Any] | None
+    code_version: str | None
+
+
 def publish_forecast(
     graph: STGraph,
     dsn: str,
@@ -55,6 +65,7 @@ def publish_forecast(
     style: Style | None = None,
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    code_version: str | None = None,
     edges: bool = True,
     current: bool | None = None,
     patience: Patience | None = None,
@@ -72,7 +83,9 @@ def publish_forecast(
     style
         How QGIS draws the layers, unless somebody changed that there. None chooses everything.
     config, metrics
-        Kept with the run, as JSON.
+        Of the job that made it; kept with the run, as JSON.
+    code_version
+        Version of the code or config that made it, such as a git commit; kept with the run.
     edges
         Also write the edges.
     current
@@ -95,14 +108,14 @@ def publish_forecast(
     patience = patience or Patience()
     began = time.perf_counter()
     issue = prepare_issue(graph, style)
+    notes = _Notes(config, metrics, code_version)
 
     def work(connection: Connection) -> Publication:
         return _publish(
             connection,
             schema,
             issue,
-            config=config,
-            metrics=metrics,
+            notes,
             edges=edges,
             current=current,
             patience=patience,
@@ -157,9 +170,8 @@ def _publish(
     connection: Connection,
     schema: str,
     issue: Issue,
+    notes: _Notes,
     *,
-    config: Mapping[str, Any] | None,
-    metrics: Mapping[str, Any] | None,
     edges: bool,
     current: bool | None,
     patience: Patience,
@@ -181,7 +193,7 @@ def _publish(
         sync_edges(connection, schema, issue.graph, numbers)
     ids = sync_features(connection, schema, issue.features, issue.levels)
     n_rows = _load(connection, schema, issue, numbers, ids) if known is None else 0
-    run_id = _finish_run(connection, schema, issue, config, metrics)
+    run_id = _finish_run(connection, schema, issue, notes)
     built = moves and show_issue(connection, schema, issue, numbers, ids, patience)
     if moves:
         style_issue(connection, schema, issue)
@@ -237,13 +249,7 @@ def _load(
     return n_rows * issue.graph.n_steps
 
 
-def _finish_run(
-    connection: Connection,
-    schema: str,
-    issue: Issue,
-    config: Mapping[str, Any] | None,
-    metrics: Mapping[str, Any] | None,
-) -> int:
+def _finish_run(connection: Connection, schema: str, issue: Issue, notes: _Notes) -> int:
     """Turn the announced run into the published one of its issue time."""
     run = qualified(schema, "run")
     execute(
@@ -260,15 +266,20 @@ def _finish_run(
         run,
         run,
         parameters=(
-            as_jsonb(config),
-            as_jsonb(metrics),
+            as_jsonb(notes.config),
+            as_jsonb(notes.metrics),
             as_jsonb(issue.document),
-            _text(issue.graph.provenance.get("code_version")),
+            _text(notes.code_version),
             issue.issued_at,
             issue.digest,
         ),
     ).fetchone()
-    return int(row[0])  # type: ignore[index]  # the run was announced
+    if row is None:
+        raise OutputError(
+            f"issue {issue.issued_at} was removed while it was published, by pruning; publish an "
+            "issue that is not older than what is kept"
+        )
+    return int(row[0])
 
 
 def _forget_attempt(connection: Connection, schema: str, issue: Issue) -> None:

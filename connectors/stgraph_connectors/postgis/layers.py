@@ -225,6 +225,7 @@ def _swap(connection: Connection, schema: str, layer: Layer, patience: Patience)
     for attempt in range(1, patience.attempts + 1):
         try:
             with connection.transaction():
+                before = execute(connection, "SHOW lock_timeout").fetchone()
                 # whoever comes meanwhile waits behind us
                 wait = sql.Literal(f"{math.ceil(1000 * min(patience.lock_timeout_s, _SWAP_S))}ms")
                 execute(connection, "SET LOCAL lock_timeout = {}", wait)
@@ -236,6 +237,8 @@ def _swap(connection: Connection, schema: str, layer: Layer, patience: Patience)
                         qualified(schema, name + _NEXT),
                         sql.Identifier(name),
                     )
+                if before is not None:
+                    execute(connection, "SET LOCAL lock_timeout = {}", sql.Literal(before[0]))
         except pg.LockNotAvailable as error:
             holders = _who_reads(connection, schema, layer.name)
             if attempt == patience.attempts:

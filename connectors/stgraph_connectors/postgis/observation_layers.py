@@ -265,17 +265,21 @@ def _show_latest(
     patience: Patience,
 ) -> bool:
     """Write `observation_latest`; True if it had to be built."""
-    kinds: dict[str, Kind] = {"node_id": "integer", "time": "timestamptz", "trend": "text"}
+    kinds: dict[str, Kind] = {
+        "node_id": "integer",
+        "time": "timestamptz",
+        "local_time": "text",
+        "trend": "text",
+    }
     kinds |= {f"v{i}": "real" for i in range(len(columns))}
-    arrays = (latest.numbers, latest.time, latest.trend, *latest.values)
+    local = _local_times(latest.time, zone)
+    arrays = (latest.numbers, latest.time, local, latest.trend, *latest.values)
     stage = create_stage(connection, "staged_latest", kinds)
     typed = zip(kinds.items(), arrays, strict=True)
     copy_arrays(connection, stage, {name: (kind, array) for (name, kind), array in typed})
     expressions: dict[str, sql.Composable] = {
         "time": sql.SQL("nullif(s.time, '-infinity')"),
-        "local_time": sql.SQL(
-            "to_char(nullif(s.time, '-infinity') AT TIME ZONE {}, 'YYYY-MM-DD HH24:MI')"
-        ).format(sql.Literal(zone)),
+        "local_time": sql.SQL("nullif(rtrim(s.local_time), '')"),
         "trend": sql.SQL("s.trend"),
     }
     for i, column in enumerate(columns.values()):
@@ -388,6 +392,15 @@ def _show_support(
     return update_layer(
         connection, schema, layer, expressions, source, latest.numbers, patience=patience
     )
+
+
+def _local_times(time: Instants, zone: str) -> npt.NDArray[np.bytes_]:
+    """Return instants as the forecast's layers write them, all of one length; none is blank."""
+    known = [t for t in np.unique(time).tolist() if t != _NEVER]
+    local = pd.DatetimeIndex([moment(t) for t in known], tz="UTC").tz_convert(zone)
+    texts = dict(zip(known, local.strftime("%Y-%m-%d %H:%M %Z").tolist(), strict=True))
+    length = max(map(len, texts.values()), default=1)  # of some zones, summer's is longer
+    return np.array([texts.get(t, "").ljust(length).encode() for t in time.tolist()], np.bytes_)
 
 
 def _columns_shown(connection: Connection, schema: str) -> set[str]:

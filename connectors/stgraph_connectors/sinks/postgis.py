@@ -45,6 +45,8 @@ def write_postgis(
     node_metrics: pd.DataFrame | None = None,
     observations: STGraph | None = None,
     config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    code_version: str | None = None,
     edges: bool = True,
     current: bool | None = None,
     patience: Patience | None = None,
@@ -71,8 +73,10 @@ def write_postgis(
         coverage_percent, width, crps, n``.
     observations
         Readings to show beside a forecast, such as those of its last hours.
-    config
-        Config of the job that made the forecast, kept with it as JSON.
+    config, metrics
+        Config of the job that made the forecast, and its skill, kept with it as JSON.
+    code_version
+        Version of the code or config that made the forecast, such as a git commit.
     edges
         Also write the edges.
     current
@@ -111,6 +115,8 @@ def write_postgis(
         schema=schema,
         style=style,
         config=config,
+        metrics=metrics,
+        code_version=code_version,
         edges=edges,
         current=current,
         patience=patience,

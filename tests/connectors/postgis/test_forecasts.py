@@ -99,3 +99,13 @@ def test_one_instant_needs_the_length_of_its_step() -> None:
     graph = graph.replace(time=pd.DatetimeIndex(list(graph.time)), provenance=provenance)
     with pytest.raises(DataError, match="one instant and no `step_minutes`"):
         publish_forecast(graph, "service=nowhere")
+
+
+def test_a_run_says_what_made_it(database: str) -> None:
+    """Config, skill and version of the code are kept with the run."""
+    init_schema(database)
+    notes: dict[str, Any] = {"config": {"window": 6}, "metrics": {"mae": 1.5}}
+    publish_forecast(make_forecast(), database, **notes, code_version="abc-dirty")
+    told = query(database, "SELECT config, metrics, code_version, status, library FROM stgraph.run")
+    assert told[0][:4] == ({"window": 6}, {"mae": 1.5}, "abc-dirty", "published")
+    assert told[0][4].startswith("stgraph-gis ")
