@@ -2,8 +2,8 @@
 
     python tests/benchmarks/publish_day.py [--quick]
 
-288 issues of 50,000 road segments and 12 horizons, one after the other without the pauses between;
-the readers fetch areas as QGIS does, and note how long they wait and which issues they see.
+288 issues of 50,000 road segments and 12 horizons; a second stands for the minutes between them.
+The readers fetch areas as QGIS does, and note how long they wait and which issues they see.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from stgraph_connectors.postgis.schema import init_schema
 
 _N_READERS = 3
 _PAUSE_S = 0.2  # between two polls of a reader
+_BETWEEN_S = 1.0  # two issues; longer than any query, so that no reader is still at the last one
 _BOX = "ST_MakeEnvelope(8, 47, 8.0445, 47.0445, 4326)"
 _LAYER = "stgraph.forecast_latest"
 
@@ -46,6 +47,7 @@ def measure(quick: bool) -> list[Row]:
                 began = time.perf_counter()
                 publish_forecast(issue, dsn)
                 seconds.append(time.perf_counter() - began)
+                time.sleep(_BETWEEN_S)
                 if number == settled:
                     early = _state(dsn)
             late = _state(dsn)
