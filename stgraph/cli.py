@@ -76,9 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:  # noqa: BLE001  # the last handler: a fault of ours
         if isinstance(error, usage_error):
-            message = usage_error.format_message(error).removesuffix(".")
             # empty after the help that `stgraph` alone shows
-            return _fail(f"{message}; see: stgraph --help", 2) if message else 2
+            message = error.format_message().strip().removesuffix(".")
+            command = error.ctx.command_path if error.ctx else "stgraph"
+            return _fail(f"{message}; see: {command} --help", 2) if message else 2
         return _fail_inside(error, debug=debug)
 
 

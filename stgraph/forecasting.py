@@ -195,8 +195,10 @@ def _origin(graph: STGraph, at: pd.Timestamp | str | None) -> int:
     origin = int(graph.time.searchsorted(instant, side="right")) - 1
     length = pd.Timedelta(0) if graph.step is None else graph.step
     if origin < 0 or instant >= graph.time[-1] + length:
+        first, last = (graph.time[i].tz_convert(graph.zone) for i in (0, -1))
         raise InputError(
-            f"`at` {at!s} lies outside the data, which covers {graph.time[0]} .. {graph.time[-1]}"
+            f"`at` {at!s} lies outside the data, which covers {first} .. {last}; choose an instant "
+            "in there"
         )
     return origin
 

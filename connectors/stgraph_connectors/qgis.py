@@ -118,7 +118,7 @@ def build_graduated_qml(
         forceraster="0",
     )
     ranges = ET.SubElement(renderer, "ranges")
-    unit = f" {classes.unit}" if classes.unit else ""
+    unit = f" {classes.unit}" if classes.unit and classes.breaks else ""
     limits = classes.limits
     for i, label in enumerate(classes.labels):
         ET.SubElement(

@@ -27,6 +27,7 @@ NO_DATA = "#c9c9c4"
 _SPEED_UNITS = {"km/h", "kmh", "kph", "kmph", "mph", "mi/h", "m/s", "kn", "knots"}
 _DELTA_WORDS = ("delta", "diff", "change", "anomaly", "residual", "bias", "skill")
 _ACRONYMS = {"mae", "rmse", "mape", "smape", "mase", "crps", "mse"}
+_ERROR_WORDS = _ACRONYMS | {"error", "width"}
 _COVER = 1e9  # outermost class limits: a later forecast may leave today's range
 _SAMPLE = 200_000  # values looked at when breaks are chosen
 
@@ -197,7 +198,7 @@ def classify(values: npt.ArrayLike, *, feature: Feature, style: Style | None = N
     style = style or Style()
     unit = feature.unit if style.unit is None else style.unit
     sample = _sample(values)
-    speed = unit.strip().lower() in _SPEED_UNITS
+    speed = unit.strip().lower() in _SPEED_UNITS and not _is_error(feature.name)
     diverging = _is_difference(sample, feature.name) if style.diverging is None else style.diverging
     if style.breaks is not None:
         breaks = [float(value) for value in style.breaks]
@@ -274,6 +275,11 @@ def _is_difference(sample: npt.NDArray[np.float64], name: str) -> bool:
         return True
     low, high = np.quantile(sample, [0.02, 0.98]) if sample.size else (0.0, 0.0)
     return bool(low < 0 < high and min(-low, high) > 0.1 * max(-low, high))
+
+
+def _is_error(name: str) -> bool:
+    """Tell whether a name is that of an error measure: in km/h it is no speed, and low is good."""
+    return not _ERROR_WORDS.isdisjoint(name.lower().replace("_", " ").split())
 
 
 def _nice_step(width: float) -> float:

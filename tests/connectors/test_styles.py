@@ -42,6 +42,13 @@ def test_speeds_get_even_classes_with_low_in_red() -> None:
     assert classes.colours[0] == RAMPS["traffic"][0]
 
 
+@pytest.mark.parametrize("name", ["mae", "rmse", "crps", "width", "absolute_error"])
+def test_an_error_in_the_unit_of_a_speed_is_no_speed(name: str) -> None:
+    """Red for the best nodes and blue for the worst would be read the wrong way round."""
+    classes = classify(np.linspace(0, 7, 200), feature=Feature(name, "mph"))
+    assert classes.colours[0] == RAMPS["ember"][0]
+
+
 def test_differences_are_symmetric_around_zero() -> None:
     values = np.linspace(-3, 9, 100)
     classes = classify(values, feature=Feature("count_delta", "1/h"))

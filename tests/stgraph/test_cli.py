@@ -114,6 +114,24 @@ def test_a_new_model_removes_the_results_of_the_old_one(project: Path) -> None:
     assert made == {"checkpoint", "training"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["db", "prune"], "Missing option '--keep'; see: stgraph db prune --help"),
+        (["qgis", "project"], "Missing option '--out'; see: stgraph qgis project --help"),
+        (["db", "prune", "--kep", "1d"], "No such option: --kep"),
+        (["forecats"], "No such command 'forecats'"),
+    ],
+)
+def test_a_command_that_cannot_be_understood(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"stgraph: {message}")
+
+
 @pytest.mark.parametrize("command", ["evaluate", "forecast"])
 def test_a_model_of_another_config_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str], command: str

@@ -290,6 +290,15 @@ def test_older_readings_do_not_replace_newer_ones(dsn: str) -> None:
     assert query(dsn, SUPPORT)[1] == ("b", "station", "none", 0, "01 11:55")
 
 
+def test_local_time_says_its_zone(dsn: str) -> None:
+    """As in the layers of forecasts; in summer some zones have a longer name."""
+    zone = "Europe/Berlin"
+    graph = make_readings([[1, NAN], [NAN, 2]], start="2024-03-31T00:55Z").replace(zone=zone)
+    publish_observations(graph, dsn)
+    text = "SELECT local_time FROM {schema}.observation_latest ORDER BY fid"
+    assert query(dsn, text) == [("2024-03-31 01:55 CET",), ("2024-03-31 03:00 CEST",)]
+
+
 def test_a_silent_node_is_found_again(dsn: str) -> None:
     """What a node said before it fell silent, or before its last reading was taken back."""
     publish_observations(make_readings([[1, 5], [2, NAN], *[[3, NAN]] * 13]), dsn)
