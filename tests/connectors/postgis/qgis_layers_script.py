@@ -19,6 +19,7 @@ from qgis.core import (
     QgsMapRendererParallelJob,
     QgsMapSettings,
     QgsPointXY,
+    QgsProviderRegistry,
     QgsRectangle,
     QgsSingleSymbolRenderer,
     QgsSymbol,
@@ -92,12 +93,29 @@ def save_own_style(layer):
     return layer.saveStyleToDatabase("my own", "", True, "")
 
 
+def browse(source, schema):
+    """Return the tables with geometry that the browser lists: type, CRS and key of each."""
+    provider = QgsProviderRegistry.instance().providerMetadata("postgres")
+    tables = provider.createConnection(source, {}).tables(schema)
+    return {
+        table.tableName(): [
+            [QgsWkbTypes.displayString(t.wkbType) for t in table.geometryColumnTypes()],
+            [t.crs.authid() for t in table.geometryColumnTypes()],
+            table.primaryKeyColumns(),
+        ]
+        for table in tables
+        if table.geometryColumn()
+    }
+
+
 def main(task, folder):
     messages = []
     QgsApplication.messageLog().messageReceived.connect(
         lambda text, tag, level: messages.append(f"{tag}: {text}")
     )
-    answer = {"layers": {}, "messages": messages}
+    schemas = {schema for schema, _ in task["layers"]}
+    browsed = {schema: browse(task["source"], schema) for schema in schemas}
+    answer = {"layers": {}, "messages": messages, "browser": browsed}
     for schema, table in task["layers"]:
         layer = open_layer(task["source"], schema, table)
         if not layer.isValid():

@@ -140,6 +140,17 @@ def test_layer_opens_without_a_key_and_with_its_style(seen: Any, kind: str, tabl
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_browser_lists_the_layers_as_they_are(seen: Any, kind: str) -> None:
+    """A reader finds every layer with its type and CRS, and nothing behind them."""
+    listed = seen["browser"][kind]
+    horizons = {f"forecast_latest_h{k}" for k in range(1, H + 1)}
+    others = {"forecast_latest", "observation_latest", "error_by_node", "support"}
+    assert set(listed) == others | horizons
+    for name, found in listed.items():
+        assert found == [[KINDS[kind]], ["EPSG:2193"], ["fid"]], name
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_frames_show_the_values_of_their_step(seen: Any, kind: str) -> None:
     """Every node has the colour of its class, at two instants, and on the layer of a horizon."""
     graph = make_forecast(kind)
