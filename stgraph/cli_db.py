@@ -176,7 +176,11 @@ def _print_versions(done: Any) -> None:
 def _grants(roles: Sequence[str]) -> list[str]:
     """Return the SQL that lets login roles do what the group roles may."""
     lines = ["-- run with the names of your login roles in place of those in <>:"]
-    who = {"owner": "administrator", "writer": "publisher", "reader": "person in QGIS"}
+    who = {
+        "owner": "who publishes the first issue",
+        "writer": "who publishes further ones",
+        "reader": "person in QGIS",
+    }
     for role in roles:
         kind = role.rpartition("_")[2]
         name = '"' + role.replace('"', '""') + '"'

@@ -45,14 +45,24 @@ def check_database(dsn: str, *, schema: str = "stgraph", patience: Patience | No
         check_schema(connection, schema, dsn=dsn)
         where = f"{describe_dsn(dsn)}: schema {schema!r}: {connection.info.user!r}"
         if not _may_write(connection, schema):
-            raise OutputError(f"{where} may not write to it; grant it the schema's writer role")
+            raise OutputError(f"{where} may not write to it; {_grant(schema, 'writer')}")
         # the layers are built by the first issue, in the owner's name
         _, is_us, is_member = owner_of(connection, schema)
         if FORECAST not in layer_parts(connection, schema) and not (is_us or is_member):
             raise OutputError(
-                f"{where} may not create the layers, which are not there yet; let the first issue "
-                "be published by a member of the schema's owner role"
+                f"{where} may not create the layers, which are not there yet; for the first issue, "
+                f"{_grant(schema, 'owner')}"
             )
+
+
+def _grant(schema: str, kind: str) -> str:
+    """Return what to do to get a role of a schema."""
+    return f"run as an administrator: GRANT {_quoted(f'{schema}_{kind}')} TO <that login>"
+
+
+def _quoted(name: str) -> str:
+    """Return a quoted name."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _may_write(connection: Connection, schema: str) -> bool:

@@ -211,7 +211,7 @@ def run_transaction(
                 _what_failed(error, dsn),
                 pause,
                 attempt + 1,
-                patience.attempts,
+                min(2, patience.attempts) if refusals else patience.attempts,
             )
         time.sleep(pause)
         pause *= 2
@@ -236,7 +236,7 @@ def explained(dsn: str, doing: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise OutputError(
-            f"{describe_dsn(dsn)}: could not {doing}: {_first_line(error)}"
+            f"{describe_dsn(dsn)}: could not {doing}: {_first_line(error)}{_advice(error)}"
         ) from error
 
 
@@ -448,7 +448,7 @@ def _advice(error: Exception) -> str:
         return "; another program holds a lock, see pg_locks on the server, then try again"
     if isinstance(error, pg.InsufficientPrivilege):
         return (
-            "; connect as a member of the schema's owner or writer role (a login with NOINHERIT "
+            "; let this role be granted the schema's owner or writer role (a login with NOINHERIT "
             "also needs options='-c role=...' in its DSN)"
         )
     if isinstance(error, pg.QueryCanceled):

@@ -67,10 +67,11 @@ def style_issue(connection: Connection, schema: str, issue: Issue) -> None:
     write_styles(
         connection,
         schema,
-        issue.graph,
+        issue.sample,
         layer=FORECAST,
         columns=issue.columns,
         time_column="target_time",
+        step=issue.step,
         style=issue.style,
     )
 

@@ -66,6 +66,7 @@ def publish_forecast(
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     code_version: str | None = None,
+    readings: STGraph | None = None,
     edges: bool = True,
     current: bool | None = None,
     patience: Patience | None = None,
@@ -86,6 +87,9 @@ def publish_forecast(
         Of the job that made it; kept with the run, as JSON.
     code_version
         Version of the code or config that made it, such as a git commit; kept with the run.
+    readings
+        What was observed lately: the classes of the styles are chosen from it, once. None: from
+        the forecast.
     edges
         Also write the edges.
     current
@@ -107,7 +111,7 @@ def publish_forecast(
     """
     patience = patience or Patience()
     began = time.perf_counter()
-    issue = prepare_issue(graph, style)
+    issue = prepare_issue(graph, style, readings)
     notes = _Notes(config, metrics, code_version)
 
     def work(connection: Connection) -> Publication:
@@ -129,6 +133,8 @@ def publish_forecast(
         raise
     seconds = time.perf_counter() - began
     logger.info("published issue %s in %.2f s: %d values", done.issued_at, seconds, done.n_rows)
+    if not done.is_current:
+        logger.info("issue %s is kept; the layers stay at a later one", done.issued_at)
     return replace(done, seconds=seconds)
 
 

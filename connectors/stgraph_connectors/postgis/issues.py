@@ -30,6 +30,7 @@ OWN_COLUMNS = (
 )
 
 _MAX_HORIZON = 32_767
+_MAX_SAMPLE = 2_000_000  # values looked at when classes are chosen
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Issue:
     levels: dict[str, list[float]]
     columns: tuple[str, ...]  # of the layer, one per feature of the graph
     style: Style | None
+    sample: STGraph  # what classes are chosen from
     drawn: str  # the quantity of the map tip's line of blocks
     trend: dict[str, npt.NDArray[np.bytes_]]  # quantity -> (N,) lines of blocks, UTF-8
     document: dict[str, Any]
@@ -60,7 +62,7 @@ class Issue:
         return f"forecast_{self.issued_at:%Y%m%d}"
 
 
-def prepare_issue(graph: STGraph, style: Style | None) -> Issue:
+def prepare_issue(graph: STGraph, style: Style | None, readings: STGraph | None = None) -> Issue:
     """Check a forecast and bring its values into the order of the database.
 
     Raises
@@ -95,10 +97,28 @@ def prepare_issue(graph: STGraph, style: Style | None) -> Issue:
         levels=levels,
         columns=short_names([feature["column"] for feature in document["features"]]),
         style=style,
+        sample=graph if readings is None else _values_like(graph, readings),
         drawn=shown if shown in groups else stem_of(shown),
         trend={name: draw_course(mean) for name, mean in means.items()},
         document=document,
         digest=digest.hexdigest(),
+    )
+
+
+def _values_like(graph: STGraph, readings: STGraph) -> STGraph:
+    """Return the readings with the features of the forecast, so that days give the classes.
+
+    A forecast made at night knows nothing of the rush hour.
+    """
+    names = readings.feature_names
+    stems = [stem_of(name) for name in graph.feature_names]
+    if not readings.n_steps or any(stem not in names for stem in stems):
+        return graph
+    most = max(1, _MAX_SAMPLE // (readings.n_nodes * len(stems)))
+    recent = readings.select_steps(max(0, readings.n_steps - most))
+    at = [names.index(stem) for stem in stems]
+    return recent.replace(
+        values=recent.values[:, :, at], mask=recent.mask[:, :, at], features=graph.features
     )
 
 

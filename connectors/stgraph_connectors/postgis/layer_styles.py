@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import LiteralString
 
 import numpy as np
+import pandas as pd
 import psycopg
 from psycopg import sql
 
@@ -96,6 +97,7 @@ def write_styles(
     layer: str,
     columns: Sequence[str],
     time_column: str | None = None,
+    step: pd.Timedelta | None = None,
     style: Style | None = None,
 ) -> bool:
     """Write a style per feature of a layer with values, unless they are there already.
@@ -117,6 +119,8 @@ def write_styles(
         Column of the layer per feature of the graph.
     time_column
         Instant of a row for the temporal controller. None: the layer has no time.
+    step
+        How long a row is valid from its instant on.
     style
         Wishes; None chooses everything.
 
@@ -126,9 +130,7 @@ def write_styles(
         True if styles were written. If the server does not let us, a warning says what to run.
     """
     about = _look_up(connection, schema, layer)
-    # readings come in spans of any length: their step says nothing about the layer
-    step = None if time_column is None else str(graph.step)
-    key = _key(about, time_column, step, None if style is None else asdict(style))
+    key = _key(about, time_column, str(step), None if style is None else asdict(style))
     if about.memory.key == key:
         return False
     others = _features_beside(connection, schema, about, columns)
@@ -141,6 +143,7 @@ def write_styles(
             geometry=about.geometry,
             style=style,
             time_column=time_column,
+            step=step,
             instant_columns=about.instants,
             text_columns=about.texts,
             aliases={"node_id": "node", **aliases},

@@ -133,7 +133,7 @@ def update_observation_layers(
     if _show_latest(connection, schema, latest, columns, place, graph.zone, patience):
         built.append(OBSERVATION)
     rows = _support_rows(connection, schema, graph, numbers, seen, latest)
-    if _show_support(connection, schema, latest, rows, place, patience):
+    if _show_support(connection, schema, latest, rows, place, graph.zone, patience):
         built.append(SUPPORT)
     names = [columns[number].name for number in features]
     is_all = len(names) == len(columns)
@@ -352,6 +352,7 @@ def _show_support(
     latest: _Latest,
     rows: Mapping[int, tuple[str, float | None]],
     place: tuple[int, Any],
+    zone: str,
     patience: Patience,
 ) -> bool:
     """Write the layer `support`; True if it had to be built."""
@@ -360,13 +361,16 @@ def _show_support(
         "support": "text",
         "observed_share": "float4",
         "last_observed": "timestamptz",
+        "local_time": "text",
     }
     stage = create_stage(connection, "staged_support", kinds)
     moments = {t: None if t == _NEVER else moment(t) for t in np.unique(latest.time).tolist()}
     times = [moments[t] for t in latest.time.tolist()]
     nodes = latest.numbers.tolist()
     nothing = ("none", None)
-    staged = ((n, *rows.get(n, nothing), time) for n, time in zip(nodes, times, strict=True))
+    local = [text.decode().rstrip() or None for text in _local_times(latest.time, zone)]
+    told = zip(nodes, times, local, strict=True)
+    staged = ((n, *rows.get(n, nothing), time, text) for n, time, text in told)
     copy_records(connection, stage, kinds, staged)
     columns = (
         Column("kind", "text", "What the node is: station, segment, cell or junction"),
@@ -377,6 +381,7 @@ def _show_support(
             "Steps of the newest published span in which the main quantity was observed (%)",
         ),
         Column("last_observed", "timestamptz", "The instant of the node's newest reading"),
+        Column("local_time", "text", f"last_observed in {zone}"),
     )
     layer = Layer(
         name=SUPPORT,

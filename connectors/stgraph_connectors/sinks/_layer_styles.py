@@ -39,6 +39,7 @@ def build_value_styles(
     geometry: GeometryKind,
     style: Style | None = None,
     time_column: str | None = None,
+    step: pd.Timedelta | None = None,
     instant_columns: Sequence[str] = (),
     text_columns: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
@@ -57,6 +58,8 @@ def build_value_styles(
         Wishes; None chooses everything.
     time_column
         Instant that the temporal controller filters on; a row is valid for a step. None: no time.
+    step
+        How long a row is valid. None: a step of the graph.
     instant_columns, text_columns
         Columns at the end of the map tip.
     aliases
@@ -72,7 +75,7 @@ def build_value_styles(
     titles = _titles(dict(zip(columns, graph.features, strict=True)))
     view = LayerView(
         time_column=time_column,
-        step=None if time_column is None else _step(graph),
+        step=None if time_column is None else step or _step(graph),
         value_columns=titles,
         instant_columns=instant_columns,
         text_columns=text_columns,

@@ -72,7 +72,8 @@ def write_postgis(
         horizon (0 = over all): any of ``mae, rmse, mape_percent, skill_percent,
         coverage_percent, width, crps, n``.
     observations
-        Readings to show beside a forecast, such as those of its last hours.
+        Readings to show beside a forecast, such as those of the last days; the classes of the
+        styles are chosen from them.
     config, metrics
         Config of the job that made the forecast, and its skill, kept with it as JSON.
     code_version
@@ -117,6 +118,7 @@ def write_postgis(
         config=config,
         metrics=metrics,
         code_version=code_version,
+        readings=observations,
         edges=edges,
         current=current,
         patience=patience,

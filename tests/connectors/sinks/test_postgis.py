@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pandas as pd
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 from psycopg import sql
 from stgraph_connectors.postgis.schema import init_schema
 from stgraph_connectors.sinks.postgis import write_postgis
+from stgraph_connectors.styles import classify_feature
 
 from stgraph import registry
 from stgraph.errors import DataError, InputError
@@ -183,3 +185,21 @@ def test_an_older_forecast_does_not_become_current(database: str, forecast: STGr
 def test_it_is_registered() -> None:
     """A job writes `sink = "postgis"`, and its second parameter tells that it wants a DSN."""
     assert registry.load("sinks", "postgis") is write_postgis
+
+
+def test_classes_are_those_of_the_readings(
+    database: str, forecast: STGraph, readings: STGraph
+) -> None:
+    """A quiet night's forecast is drawn with the classes of the days, like the readings are."""
+    init_schema(database)
+    day = readings.replace(values=readings.values + 40, mask=None)
+    write_postgis(forecast, database, observations=day)
+    text = "SELECT styleqml::text FROM public.layer_styles WHERE f_table_name = {} AND useasdefault"
+    with psycopg.connect(database) as connection:
+        limits = [
+            [part.get("upper") for part in ET.fromstring(row[0]).iter("range")]
+            for layer in ("forecast_latest", "observation_latest")
+            for row in connection.execute(sql.SQL(text).format(sql.Literal(layer))).fetchall()
+        ]
+    assert limits[0] == limits[1] == [repr(x) for x in classify_feature(day).limits[1:]]
+    assert limits[0] != [repr(x) for x in classify_feature(forecast).limits[1:]]
