@@ -262,6 +262,12 @@ BEGIN
     EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING DEFAULTS INCLUDING COMMENTS,'
                    ' CONSTRAINT bounds CHECK (%I >= %L AND %I < %L))',
                    {schema_text}, part, {schema_text}, parent, key, low, key, high);
+    IF parent = 'forecast' THEN
+        -- nobody searches in them, and looking at arrays takes long: meanwhile no row that an
+        -- issue replaced could be cleared away
+        EXECUTE format('ALTER TABLE %I.%I ALTER mean SET STATISTICS 0, ALTER quantiles SET'
+                       ' STATISTICS 0, ALTER trend SET STATISTICS 0', {schema_text}, part);
+    END IF;
     EXECUTE format('ALTER TABLE %I.%I ATTACH PARTITION %I.%I FOR VALUES FROM (%L) TO (%L)',
                    {schema_text}, parent, {schema_text}, part, low, high);
     EXECUTE format('ALTER TABLE %I.%I DROP CONSTRAINT bounds', {schema_text}, part);
