@@ -130,7 +130,7 @@ def test_everybody_else_sees_nothing(viewed: str) -> None:
             query(stranger, f"SELECT * FROM roads.{name}")
     with pytest.raises(pg.InsufficientPrivilege):
         query(stranger, "SELECT roads.node_series('n1', now(), now())")
-    with pytest.raises(OutputError, match="permission denied for schema roads; connect as a mem"):
+    with pytest.raises(OutputError, match="permission denied for schema roads; let this role be"):
         publish_forecast(make_forecast(1), stranger, schema="roads")
 
 
