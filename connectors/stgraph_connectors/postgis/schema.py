@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import LiteralString
@@ -245,6 +246,7 @@ def _quotation_mark(schema: str) -> sql.SQL:
     return sql.SQL(mark + "$")
 
 
+@cache  # every publish asks for the newest number
 def _migrations() -> dict[int, str]:
     """Return the SQL of every migration by its number."""
     folder = files("stgraph_connectors.postgis") / "migrations"
