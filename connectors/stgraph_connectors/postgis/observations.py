@@ -29,6 +29,7 @@ from stgraph_connectors.postgis.places import sync_edges, sync_features, sync_no
 from stgraph_connectors.postgis.publishing import take_turn
 from stgraph_connectors.postgis.schema import check_schema
 from stgraph_connectors.sinks._document import is_forecast
+from stgraph_connectors.sinks._tables import is_clean
 from stgraph_connectors.styles import Style, main_feature
 
 logger = logging.getLogger(__name__)
@@ -166,16 +167,11 @@ def check_readings(graph: STGraph) -> None:
     if not (graph.n_nodes and graph.n_steps and graph.n_features):
         raise DataError(f"{graph!r} has no readings to publish; give it time, values and features")
     for name in graph.feature_names:
-        if "\x00" in name or _is_broken(name):
+        if not is_clean(name):
             raise DataError(f"feature {name!r} has a character that no database keeps; rename it")
 
 
 # ---------------------------------------------------------------------------------- preparing
-
-
-def _is_broken(text: str) -> bool:
-    """Tell whether a text is no UTF-8."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from stgraph_connectors.postgis.roles import acting_as_owner
 from stgraph_connectors.sinks._document import crs_text, encode_nodes
 from stgraph_connectors.sinks._edges import encode_edges
 from stgraph_connectors.sinks._gpkg import multi_positions
-from stgraph_connectors.sinks._tables import to_json
+from stgraph_connectors.sinks._tables import is_clean, to_json
 from stgraph_connectors.styles import quantile_of, stem_of
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def node_texts(graph: STGraph) -> list[str]:
         An id holds what a database text cannot.
     """
     ids = [str(node) for node in graph.node_ids]
-    odd = [text for text in ids if "\x00" in text or not _is_utf8(text)]
+    odd = [text for text in ids if not is_clean(text)]
     if odd:
         raise DataError(f"node id {odd[0]!r} holds what no database text can; rename the node")
     return ids
@@ -239,11 +239,6 @@ def to_json_rows(columns: Mapping[str, Any], *, without: Sequence[str]) -> list[
 def told_by_kind(notes: Mapping[str, Any]) -> list[str]:
     """Return the attribute that the column `kind` holds already, where it is text."""
     return [c["name"] for c in notes["columns"] if c["label"] == "kind" and c["codec"] == "text"]
-
-
-def _is_utf8(text: str) -> bool:
-    """Tell whether a text has no half characters."""
-    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def _as_jsonb(text: str) -> Jsonb:

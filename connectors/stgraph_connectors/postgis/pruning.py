@@ -31,7 +31,7 @@ from stgraph_connectors.postgis.connect import (
     run_transaction,
 )
 from stgraph_connectors.postgis.publishing import take_turn
-from stgraph_connectors.postgis.roles import acting_as_owner
+from stgraph_connectors.postgis.roles import acting_as_owner, owner_of
 from stgraph_connectors.postgis.schema import check_schema
 
 logger = logging.getLogger(__name__)
@@ -206,13 +206,9 @@ def _forget(
 
 def _become_owner(connection: Connection, schema: str) -> None:
     """Go on in the owner's name; that we may was found out before."""
-    row = connection.execute(
-        "SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner "
-        "WHERE n.nspname = %s AND r.rolname <> current_user",
-        (schema,),
-    ).fetchone()
-    if row is not None:
-        execute(connection, "SET ROLE {}", sql.Identifier(row[0]))
+    owner, is_us, _ = owner_of(connection, schema)
+    if not is_us:
+        execute(connection, "SET ROLE {}", sql.Identifier(owner))
 
 
 def _let_nobody_else(connection: Connection, schema: str, dsn: str) -> None:

@@ -144,7 +144,7 @@ def _numbers(series: pd.Series) -> Any:
 def _encode_objects(series: pd.Series) -> tuple[Codec, Any]:
     """Return text as it is, everything else as JSON."""
     values = [None if _is_missing(value) else value for value in series.tolist()]
-    if all(value is None or (isinstance(value, str) and _is_clean(value)) for value in values):
+    if all(value is None or (isinstance(value, str) and is_clean(value)) for value in values):
         return "text", _texts(values)
     return "json", _texts([None if value is None else to_json(value) for value in values])
 
@@ -191,7 +191,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
-def _is_clean(text: str) -> bool:
+def is_clean(text: str) -> bool:
     """Tell whether text survives C strings and UTF-8."""
     return "\x00" not in text and not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
 
