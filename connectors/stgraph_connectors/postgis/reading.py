@@ -13,6 +13,7 @@ from psycopg import sql
 from stgraph.errors import DataError, InputError, nearest_name, shown
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
+from stgraph_connectors.postgis._observed import moment
 from stgraph_connectors.postgis.connect import (
     Connection,
     Patience,
@@ -31,7 +32,6 @@ from stgraph_connectors.postgis.stored import (
     restore,
 )
 
-_EPOCH = pd.Timestamp("2000-01-01", tz="UTC")  # where Postgres begins to count
 _SPARSE = 1_000  # steps per instant with readings, above which the step cannot be right
 
 
@@ -296,7 +296,7 @@ def _grid(
                 f"{where}: instants with readings are no multiples of `step_minutes` = "
                 f"{step_minutes:g} apart; leave it out, or read another span"
             )
-    first = _EPOCH + pd.Timedelta(int(seen[0]), unit="us")
+    first = pd.Timestamp(moment(seen[0]))
     if not step:
         return pd.DatetimeIndex([first])
     n_steps = int((seen[-1] - seen[0]) // step) + 1
@@ -367,14 +367,13 @@ def _readings(
 
     Packed on the server: a row per reading would take ten times as long to come over.
     """
-    low, high = ((_EPOCH + pd.Timedelta(int(at), unit="us")) for at in (first, last))
     return sql.SQL(
         "SELECT time, feature_id, string_agg(int4send(node_id) || float4send(value), '') FROM {} "
         "WHERE time BETWEEN {} AND {} AND feature_id = ANY({}) GROUP BY time, feature_id"
     ).format(
         qualified(schema, "observation"),
-        sql.Literal(low.to_pydatetime()),
-        sql.Literal(high.to_pydatetime()),
+        sql.Literal(moment(first)),
+        sql.Literal(moment(last)),
         sql.Literal(feature_ids),
     )
 
