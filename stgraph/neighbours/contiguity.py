@@ -69,13 +69,13 @@ def build_contiguity(
         report.error("`rule`", f"is {rule!r}{nearest_name(rule, _RULES)}", todo)
     check_weight(report, weight, _WEIGHTS)
     graph = start_graph(places, report, kind="cell")
-    _check_polygons(graph.nodes, report)
+    check_polygons(graph.nodes, report)
     positions = locate(graph, report)
     report.raise_errors(GraphError, title="cannot connect touching polygons")
 
     polygons = np.asarray(graph.nodes.geometry, dtype=object)[positions.nodes]
     crs = cast("pyproj.CRS", graph.nodes.crs)  # there is geometry, so there is one
-    first, second, shared_m = _touching(polygons, crs, rule, report)
+    first, second, shared_m = touching_pairs(polygons, crs, rule, report)
     pairs = Pairs(first, second, positions.lengths(first, second)).both_ways().of_nodes(positions)
     shared_m = np.concatenate([shared_m, shared_m])
     weights, notes = _weights(pairs, shared_m, weight)
@@ -93,7 +93,7 @@ def _weights(
     return weigh(pairs.length_m, weight)
 
 
-def _check_polygons(nodes: gpd.GeoDataFrame, report: Report) -> None:
+def check_polygons(nodes: gpd.GeoDataFrame, report: Report) -> None:
     """Note geometries that are no polygons, or no valid ones."""
     geometry = np.asarray(nodes.geometry, dtype=object)
     present = ~shapely.is_missing(geometry)
@@ -119,7 +119,7 @@ def _check_polygons(nodes: gpd.GeoDataFrame, report: Report) -> None:
         )
 
 
-def _touching(
+def touching_pairs(
     polygons: Geometries, crs: pyproj.CRS, rule: Rule, report: Report
 ) -> tuple[IntArray, IntArray, Float64Array]:
     """Return pairs of touching polygons, first < second, and the length of their border."""
