@@ -10,7 +10,9 @@ from __future__ import annotations
 from stgraph.neighbours.contiguity import build_contiguity
 from stgraph.neighbours.delaunay import build_delaunay
 from stgraph.neighbours.gaussian import build_gaussian
+from stgraph.neighbours.line_graph import build_line_graph
 from stgraph.neighbours.nearest import build_knn, build_radius
+from stgraph.neighbours.rings import build_k_ring
 from stgraph.neighbours.tables import build_from_adjacency, build_from_distances
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "build_from_adjacency",
     "build_from_distances",
     "build_gaussian",
+    "build_k_ring",
     "build_knn",
+    "build_line_graph",
     "build_radius",
 ]

@@ -117,14 +117,18 @@ def finish_graph(
     how: dict[str, Any],
     report: Report,
     columns: dict[str, Any] | None = None,
+    join: str = "raise k or the radius if they should",
 ) -> STGraph:
-    """Return the graph with these edges, sorted, and with notes on how they were built."""
+    """Return the graph with these edges, sorted, and with notes on how they were built.
+
+    `join` says what to do where parts of the graph share no edge.
+    """
     order = np.lexsort((pairs.source, pairs.target))
     edge_index = np.stack([pairs.source, pairs.target])[:, order].astype(np.int64)
     columns = {"length_m": pairs.length_m} if columns is None else columns
     table = pd.DataFrame({name: np.asarray(column)[order] for name, column in columns.items()})
     how = {key: value for key, value in how.items() if value is not None}
-    notes = how | _describe(graph, edge_index, report)
+    notes = how | _describe(graph, edge_index, report, join)
     kept = [finding for finding in graph.report if finding.where != WHERE]
     return graph.replace(
         edge_index=edge_index,
@@ -139,7 +143,7 @@ def finish_graph(
     )
 
 
-def _describe(graph: STGraph, edge_index: IntArray, report: Report) -> dict[str, Any]:
+def _describe(graph: STGraph, edge_index: IntArray, report: Report, join: str) -> dict[str, Any]:
     """Return counts of edges, parts and lonely nodes, and note what the user should look at."""
     n_nodes = graph.n_nodes
     unlocated = list(graph.node_ids[graph.nodes.geometry.isna()])
@@ -164,7 +168,7 @@ def _describe(graph: STGraph, edge_index: IntArray, report: Report) -> dict[str,
         report.warning(
             WHERE,
             f"the graph falls into {n_parts - len(isolated)} parts that share no edge",
-            "raise k or the radius if they should",
+            join,
             count=n_parts - len(isolated),
         )
     return {

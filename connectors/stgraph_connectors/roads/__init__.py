@@ -1,0 +1,1 @@
+"""Road networks from files, services and layers, as graphs of junctions or of segments."""
