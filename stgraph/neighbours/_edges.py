@@ -148,7 +148,7 @@ def _describe(graph: STGraph, edge_index: IntArray, report: Report, join: str) -
     n_nodes = graph.n_nodes
     unlocated = list(graph.node_ids[graph.nodes.geometry.isna()])
     proper = edge_index[:, edge_index[0] != edge_index[1]]  # an edge to oneself connects nothing
-    isolated = np.setdiff1d(np.arange(n_nodes), proper)
+    isolated = np.flatnonzero(np.bincount(proper.ravel(), minlength=n_nodes) == 0)
     names = list(graph.node_ids[isolated])
     links = csr_array((np.ones(proper.shape[1]), (proper[0], proper[1])), (n_nodes, n_nodes))
     n_parts, _ = connected_components(links, directed=False)
