@@ -19,6 +19,8 @@ Group = Literal["connectors", "models", "sinks", "neighbours", "database"]
 _BUILTIN: dict[Group, dict[str, str]] = {
     "connectors": {
         "auckland": "stgraph_connectors.auckland:read_auckland",
+        "database": "stgraph_connectors.database:read_database",
+        "graph": "stgraph_connectors.graph_file:read_graph",
         "postgis": "stgraph_connectors.postgis.reading:read_observations",
         "stations": "stgraph_connectors.stations:read_stations",
     },
@@ -28,6 +30,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "gaussian": "stgraph.neighbours:build_gaussian",
         "delaunay": "stgraph.neighbours:build_delaunay",
         "contiguity": "stgraph.neighbours:build_contiguity",
+        "k_ring": "stgraph.neighbours:build_k_ring",
     },
     "models": {
         "gcn_lstm": "stgraph.models.gcn_lstm:GCNLSTM",
@@ -43,6 +46,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     "sinks": {
         "geopackage": "stgraph_connectors.sinks.geopackage:write_geopackage",
         "geoparquet": "stgraph_connectors.sinks.geoparquet:write_geoparquet",
+        "graph": "stgraph_connectors.sinks.graph_file:write_graph",
         "map": "stgraph_connectors.sinks.map:write_map",
         "postgis": "stgraph_connectors.sinks.postgis:write_postgis",
         "animation": "stgraph_connectors.sinks.animation:write_animation",
@@ -50,9 +54,11 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     "database": {
         "check": "stgraph_connectors.postgis.check:check_database",
         "describe": "stgraph_connectors.postgis.connect:describe_dsn",
+        "describe_url": "stgraph_connectors._sql:describe_url",
         "init": "stgraph_connectors.postgis.schema:init_schema",
         "project": "stgraph_connectors.postgis.project:write_project",
         "prune": "stgraph_connectors.postgis.pruning:prune",
+        "resolve_url": "stgraph_connectors._sql:resolve_url",
         "status": "stgraph_connectors.postgis.status:database_status",
         "upgrade": "stgraph_connectors.postgis.schema:upgrade_schema",
     },

@@ -88,17 +88,25 @@ def edge_lines(graph: STGraph) -> gpd.GeoSeries:
     if isinstance(table, gpd.GeoDataFrame) and table.active_geometry_name is not None:
         own = table.geometry
         return gpd.GeoSeries(own, crs=own.crs or graph.nodes.crs)
+    return gpd.GeoSeries(straight_lines(graph), crs=graph.nodes.crs)
+
+
+def straight_lines(graph: STGraph) -> npt.NDArray[np.object_]:
+    """Return a straight line per edge; None for loops and where an end has no geometry."""
     xy = middle_points(graph.nodes.geometry.to_numpy())
     ends = np.stack([xy[graph.edge_index[0]], xy[graph.edge_index[1]]], axis=1)  # (E, 2, 2)
     drawn = np.isfinite(ends).all(axis=(1, 2)) & (ends[:, 0] != ends[:, 1]).any(axis=1)
     lines = np.full(graph.n_edges, None, dtype=object)
     lines[drawn] = shapely.linestrings(ends[drawn])
-    return gpd.GeoSeries(lines, crs=graph.nodes.crs)
+    return lines
 
 
 def middle_points(shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
-    """Return (N, 2) positions, NaN without geometry, the centroid of lines and areas."""
-    points = np.where(shapely.get_type_id(shapes) == 0, shapes, shapely.centroid(shapes))
+    """Return (N, 2) positions, NaN without geometry: half way along lines, centroids of areas."""
+    kinds = shapely.get_type_id(shapes)
+    points = np.where(kinds == 0, shapes, shapely.centroid(shapes))
+    lines = np.flatnonzero(kinds == 1)
+    points[lines] = shapely.line_interpolate_point(shapes[lines], 0.5, normalized=True)
     return np.stack([shapely.get_x(points), shapely.get_y(points)], axis=1)
 
 

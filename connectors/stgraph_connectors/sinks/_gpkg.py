@@ -194,7 +194,7 @@ def read_document(db: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _strip_headers(blobs: Sequence[bytes | None]) -> list[bytes | None]:
+def strip_headers(blobs: Sequence[bytes | None]) -> list[bytes | None]:
     """Return plain WKB of GeoPackage geometries, None for missing ones."""
     return [
         None if blob is None else blob[8 + _ENVELOPE_BYTES[blob[3] >> 1 & 7] :] for blob in blobs
@@ -208,7 +208,7 @@ def multi_positions(shapes: npt.NDArray[np.object_]) -> list[int]:
 
 def read_shapes(blobs: Sequence[bytes | None], *, multi: Sequence[int]) -> npt.NDArray[np.object_]:
     """Return the geometries of GeoPackage blobs, of several parts only where they were."""
-    shapes = np.asarray(shapely.from_wkb(_strip_headers(blobs)), dtype=object)
+    shapes = np.asarray(shapely.from_wkb(strip_headers(blobs)), dtype=object)
     several = shapely.get_type_id(shapes) >= _FIRST_MULTI
     several[list(multi)] = False
     shapes[several] = shapely.get_geometry(shapes[several], 0)
