@@ -30,6 +30,9 @@ from stgraph.report import Report
 # ${NAME} or ${NAME:-default}
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 
+# parameters that take a connection string, which is kept as a secret -> an example of one
+_SECRETS = {"dsn": "service=traffic", "database_url": "postgresql://user@host/database"}
+
 _WORDS = {  # of pydantic -> so that they follow after "give"
     "greater than or equal to": "a number of at least",
     "less than or equal to": "a number of at most",
@@ -70,7 +73,8 @@ def bind_options(
     origin
         Its report collects unknown and missing names and values of another type. A parameter
         takes a path, resolved from its folder, when the annotation mentions `pathlib.Path` or
-        `os.PathLike`. The parameter `dsn` takes a connection string, which is kept as a secret.
+        `os.PathLike`. The parameters `dsn` (libpq) and `database_url` (SQLAlchemy) take connection
+        strings, which are kept as secrets.
     given
         How many leading parameters the caller passes itself; they are no options.
     supplied
@@ -91,8 +95,8 @@ def bind_options(
     bound: dict[str, Any] = {}
     for name, value in table.items():
         place = f"{where} `{name}`"
-        if name == "dsn" and name in parameters:
-            bound[name] = resolve_dsn(value, place, origin)
+        if name in _SECRETS and name in parameters:
+            bound[name] = resolve_dsn(value, place, origin, option=name)
         elif name in parameters:
             hint = hints.get(name, Any)
             if _takes_path(hint):
@@ -122,18 +126,24 @@ def resolve_path(text: str, where: str, origin: Origin) -> str:
     return str(path) if origin.folder is None else os.path.normpath(origin.folder / path)
 
 
-def resolve_dsn(value: object, where: str, origin: Origin) -> SecretStr | None:
+def resolve_dsn(
+    value: object, where: str, origin: Origin, *, option: str = "dsn"
+) -> SecretStr | None:
     """Return a connection string with its variables filled in; no message shows what it holds."""
     if not isinstance(value, str):
-        origin.report.error(where, "is no text", 'give a connection string: "service=traffic"')
+        todo = f'give a connection string: "{_SECRETS[option]}"'
+        origin.report.error(where, "is no text", todo)
         return None
     filled = _fill_variables(value, where, origin)
     if filled is None:
         return None
     try:
-        registry.load("database", "describe")(filled)
+        if option == "dsn":
+            registry.load("database", "describe")(filled)
+        else:  # a relative SQLite file is beside the config, as all paths are
+            filled = str(registry.load("database", "resolve_url")(filled, origin.folder))
     except InputError as error:
-        origin.report.error(where, str(error).removeprefix("`dsn` "))
+        origin.report.error(where, str(error).removeprefix(f"`{option}` "))
         return None
     return SecretStr(filled)
 

@@ -175,14 +175,15 @@ def dump_job(job: JobConfig) -> dict[str, Any]:
             values["output"][number]["dsn"] = describe_secret(output.dsn)
     for name, option in job.data.options.items():
         if isinstance(option, SecretStr):
-            values["data"]["options"][name] = describe_secret(option)
+            values["data"]["options"][name] = describe_secret(option, name=name)
     return values
 
 
-def describe_secret(dsn: SecretStr) -> str:
-    """Return where a connection string leads, without its secrets."""
+def describe_secret(dsn: SecretStr, *, name: str = "dsn") -> str:
+    """Return where the connection string of an option leads, without its secrets."""
+    describe = "describe_url" if name == "database_url" else "describe"
     try:
-        return str(registry.load("database", "describe")(dsn.get_secret_value()))
+        return str(registry.load("database", describe)(dsn.get_secret_value()))
     except InputError:  # one that only its own sink or connector understands
         return str(dsn)
 

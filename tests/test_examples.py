@@ -16,6 +16,7 @@ import pytest
 from stgraph.cli import main
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SCRIPTS = [path.stem for path in sorted(EXAMPLES.glob("*.py")) if path.stem != "five_lines"]
 SMALL = ["train.max_epochs=1", "model.hidden_size=8", "train.batch_size=256"]
 
 
@@ -126,3 +127,20 @@ def test_five_lines_of_python_do_the_same(data_dir: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert "gcn_lstm" in done.stdout
     assert (tmp_path / "forecast.gpkg").exists()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_run_without_warnings(name: str, data_dir: Path, tmp_path: Path) -> None:
+    """One script a source: each works as it stands, on real data or on data that it makes."""
+    script = shutil.copy(EXAMPLES / f"{name}.py", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        cwd=tmp_path,
+        env={**os.environ, "STGRAPH_DATA": str(data_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()

@@ -95,6 +95,14 @@ def _to_us(index: pd.DatetimeIndex) -> Int64Array:
     return np.asarray(index.as_unit("us").asi8, dtype=np.int64).copy()
 
 
+def instant_us(time: str | pd.Timestamp, zone: str) -> int:
+    """Return microseconds since 1970 UTC of an instant or wall clock."""
+    stamp = pd.Timestamp(time)
+    if stamp.tzinfo is None:
+        stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
+    return int(stamp.tz_convert("UTC").as_unit("us").asm8.astype(np.int64))
+
+
 # ---------------------------------------------------------------- text to instants
 
 

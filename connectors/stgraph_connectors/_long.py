@@ -84,7 +84,7 @@ def _value_columns(
     left: list[Any] = []
     for name in columns:
         is_place = str(name).strip().lower() in _PLACE_NAMES
-        (left if is_place or not _is_quantity(frame[name]) else kept).append(name)
+        (left if is_place or not is_quantity(frame[name]) else kept).append(name)
     if left:
         report.info(table.name, f"columns left out: {shorten(left)}", "name them in value_columns=")
     if not kept:
@@ -93,7 +93,12 @@ def _value_columns(
     return kept
 
 
-def _is_quantity(column: pd.Series) -> bool:
+def is_place_name(name: object) -> bool:
+    """Tell whether a column has a known name of coordinates."""
+    return str(name).strip().lower() in _PLACE_NAMES
+
+
+def is_quantity(column: pd.Series) -> bool:
     """Tell whether a column holds numbers, or text that is numbers for the greater part."""
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return bool(column.notna().any())

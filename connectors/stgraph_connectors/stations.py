@@ -18,6 +18,7 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import Feature, Role, STGraph
 from stgraph.report import Report
 from stgraph_connectors._adjacency import Links, read_links
+from stgraph_connectors._clock import instant_us
 from stgraph_connectors._coverage import note_missing
 from stgraph_connectors._grid import Aggregate, Duplicates, Grid, GridOptions, to_grid
 from stgraph_connectors._places import MissingCoordinates, PlaceOptions, read_places
@@ -303,9 +304,9 @@ def _read_signal(
     readings = _keep_stations(readings, places.kept)
     outside = np.zeros(len(readings.time), dtype=bool)
     if cut.start is not None:
-        outside |= readings.time < _instant(cut.start, cut.zone)
+        outside |= readings.time < instant_us(cut.start, cut.zone)
     if cut.stop is not None:
-        outside |= readings.time >= _instant(cut.stop, cut.zone)
+        outside |= readings.time >= instant_us(cut.stop, cut.zone)
     if outside.any():
         count = int(outside.sum())
         what = f"{count} rows are before start or from stop on"
@@ -342,14 +343,6 @@ def _blank_zeros(readings: Readings, report: Report) -> Readings:
     values = readings.values.astype(np.result_type(readings.values, np.float32))
     values[zeros] = np.nan
     return replace(readings, values=values)
-
-
-def _instant(time: str | pd.Timestamp, zone: str) -> int:
-    """Return microseconds since 1970 UTC of an instant or wall clock."""
-    stamp = pd.Timestamp(time)
-    if stamp.tzinfo is None:
-        stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
-    return int(stamp.tz_convert("UTC").as_unit("us").asm8.astype(np.int64))
 
 
 def _features(
