@@ -129,14 +129,16 @@ def _square_pairs(
     steps = [step for step in steps if 0 < step[2] <= k]
     check_edge_count(len(row) * len(steps) // 2, todo="use a smaller k or larger cells")
     find = _finder(row, column)
-    sources, targets, rings = [], [], []
-    for r, c, ring in steps:
+    sources: list[IntArray] = []
+    targets: list[IntArray] = []
+    rings: list[IntArray] = []
+    for r, c, steps_away in steps:
         beside = column + c if around is None else (column + c) % around
         found = find(row + r, beside)
         target = np.flatnonzero(found >= 0)
         sources.append(found[target])
         targets.append(target)
-        rings.append(np.full(len(target), ring, dtype=np.int64))
+        rings.append(np.full(len(target), steps_away, dtype=np.int64))
     source, target, ring = (np.concatenate(parts) for parts in (sources, targets, rings))
     if around is None or around > 2 * k:
         return source, target, ring
@@ -246,23 +248,25 @@ def _polygon_pairs(
     touches = csr_array((np.ones(len(ends[0]), dtype=np.int64), ends), (n, n))
     everyone = np.arange(n)
     seen = csr_array((np.ones(n, dtype=np.int64), (everyone, everyone)), (n, n))
-    reached, found = seen, []
+    reached = seen
+    sources: list[IntArray] = []
+    targets: list[IntArray] = []
+    rings: list[IntArray] = []
     for ring in range(1, k + 1):
         reached = _ones(reached @ touches)
         reached = _ones(reached - reached * seen)  # those not met before
         seen = _ones(seen + reached)
         check_edge_count(seen.nnz - n, todo="use a smaller k or larger cells")
-        target, source = reached.nonzero()
-        found.append((source, target, np.full(len(source), ring)))
-    source, target, ring = (
-        np.concatenate(parts).astype(np.int64) for parts in zip(*found, strict=True)
-    )
-    return source, target, ring
+        target, source = (np.asarray(end, dtype=np.int64) for end in reached.nonzero())
+        sources.append(source)
+        targets.append(target)
+        rings.append(np.full(len(source), ring, dtype=np.int64))
+    return np.concatenate(sources), np.concatenate(targets), np.concatenate(rings)
 
 
 def _ones(matrix: Any) -> csr_array:
     """Return a matrix with 1 wherever it is not 0."""
-    matrix = csr_array(matrix)
-    matrix.eliminate_zeros()
-    matrix.data = np.ones_like(matrix.data)
-    return matrix
+    ones: csr_array = csr_array(matrix)
+    ones.eliminate_zeros()
+    ones.data = np.ones_like(ones.data)
+    return ones

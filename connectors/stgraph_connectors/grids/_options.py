@@ -1,0 +1,80 @@
+"""Checks of the options that grids and rasters have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+from zoneinfo import available_timezones
+
+import pandas as pd
+import pyproj
+
+from stgraph.errors import nearest_name
+from stgraph.report import Report
+
+
+def check_word(name: str, given: object, known: Collection[str], report: Report) -> None:
+    """Note an option that is none of its known words."""
+    if given not in known:
+        what = f"unknown value {given!r}{nearest_name(given, known)}"
+        report.error(f"`{name}`", what, f"use one of {list(known)}")
+
+
+def check_number(
+    name: str,
+    given: object,
+    report: Report,
+    *,
+    least: float = 0.0,
+    most: float = math.inf,
+    whole: bool = False,
+    above: bool = False,
+    optional: bool = False,
+) -> None:
+    """Note an option that is no number between `least` and `most`."""
+    if given is None and optional:
+        return
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    fits = is_number and math.isfinite(given) and least <= given <= most  # type: ignore[arg-type,operator]  # a number
+    if fits and not (above and given == least) and not (whole and given != int(given)):  # type: ignore[call-overload]  # a number
+        return
+    kind = "a whole number" if whole else "a number"
+    limits = f"above {least:g}" if above else f"of at least {least:g}"
+    limits += f" and at most {most:g}" if math.isfinite(most) else ""
+    report.error(f"`{name}`", f"is {given!r}", f"give {kind} {limits}")
+
+
+def check_time(zone: str, limits: Mapping[str, Any], report: Report) -> None:
+    """Note a zone or an instant that cannot be."""
+    if zone not in available_timezones():
+        what = f"unknown time zone {zone!r}{nearest_name(zone, available_timezones())}"
+        report.error("`zone`", what, "use an IANA name such as 'Europe/Berlin' or 'Etc/GMT-10'")
+    for name, limit in limits.items():
+        try:
+            is_time = limit is None or not pd.isna(pd.Timestamp(limit))
+        except (ValueError, TypeError):
+            is_time = False
+        if not is_time:
+            what = f"{limit!r} cannot be read as a time"
+            report.error(f"`{name}`", what, "write 2024-01-31 or 2024-01-31 16:45")
+
+
+def read_crs(name: str, crs: str | int | None, report: Report) -> pyproj.CRS | None:
+    """Return the CRS that an option names, or note that it is none."""
+    try:
+        return None if crs is None else pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError:
+        todo = "use an EPSG code such as 4326 or 'EPSG:2193'"
+        report.error(f"`{name}`", f"{crs!r} is no CRS", todo)
+        return None
+
+
+def read_plane(name: str, crs: str | int | None, report: Report) -> pyproj.CRS | None:
+    """Return the CRS that an option names if it is a plane with metres or feet."""
+    system = read_crs(name, crs, report)
+    if system is not None and not system.is_projected:
+        what = f"{system.name} is no plane, so that squares in metres cannot be drawn in it"
+        report.error(f"`{name}`", what, "name a projected CRS, such as grid_crs=25832")
+        return None
+    return system
