@@ -19,8 +19,10 @@ Group = Literal["connectors", "models", "sinks", "neighbours", "database"]
 _BUILTIN: dict[Group, dict[str, str]] = {
     "connectors": {
         "auckland": "stgraph_connectors.auckland:read_auckland",
+        "grid": "stgraph_connectors.grids.grid:read_grid",
         "database": "stgraph_connectors.database:read_database",
         "graph": "stgraph_connectors.graph_file:read_graph",
+        "graphml": "stgraph_connectors.roads.graphml:read_graphml",
         "postgis": "stgraph_connectors.postgis.reading:read_observations",
         "stations": "stgraph_connectors.stations:read_stations",
     },
