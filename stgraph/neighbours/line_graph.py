@@ -172,7 +172,7 @@ def _reverse_of(segments: gpd.GeoDataFrame, source: IntArray, target: IntArray) 
     joined = (low[first] == low[second]) & (high[first] == high[second])
     joined &= np.abs(length[second] - length[first]) < _SAME_M
     run = np.concatenate([[0], np.cumsum(~joined)])
-    xy = _midpoints(segments)
+    xy = _centres(segments)
     reverse = np.full(len(source), -1)
     pair = np.flatnonzero(np.bincount(run) == 2)
     start = np.searchsorted(run, pair)
@@ -189,17 +189,20 @@ def _reverse_of(segments: gpd.GeoDataFrame, source: IntArray, target: IntArray) 
 def _match(
     one: IntArray, other: IntArray, source: IntArray, target: IntArray, xy: Any, reverse: IntArray
 ) -> None:
-    """Note in `reverse` the pairs that run between the same ends, opposite, through one middle."""
+    """Note in `reverse` the pairs that run between the same ends, opposite, along one line."""
     opposite = (source[one] == target[other]) & (target[one] == source[other])
     scale = 1e-9 * np.maximum(1.0, np.abs(xy[one]).max(axis=1, initial=0.0)) + 1e-7
     same = opposite & (np.abs(xy[one] - xy[other]).max(axis=1, initial=0.0) < scale)
     reverse[one[same]], reverse[other[same]] = other[same], one[same]
 
 
-def _midpoints(segments: gpd.GeoDataFrame) -> Any:
-    """Return the points in the middle of lines, in their CRS."""
+def _centres(segments: gpd.GeoDataFrame) -> Any:
+    """Return the means of the points of lines: a line and its reverse have the same."""
     lines = np.asarray(segments.geometry)
-    return shapely.get_coordinates(shapely.line_interpolate_point(lines, 0.5, normalized=True))
+    xy, owner = shapely.get_coordinates(lines, return_index=True)
+    count = np.bincount(owner, minlength=len(lines))
+    sums = [np.bincount(owner, weights=part, minlength=len(lines)) for part in xy.T]
+    return np.column_stack(sums) / count[:, None]
 
 
 def _forbidden(before: IntArray, after: IntArray, ids: pd.Series, provenance: Any) -> BoolArray:
