@@ -41,7 +41,7 @@ class RawRoads:
 
     `attributes` may have, in the words of OSM, `highway` (type), `maxspeed` (text), `lanes`
     (text), `oneway` and anything else; lists are joined. A column `speed_kmh` or `lanes` of
-    numbers is taken as it is, missing where unknown.
+    numbers is taken as it is, missing where unknown; `speed_imputed` marks guesses among them.
     """
 
     junctions: gpd.GeoDataFrame  # Points indexed by int64 junction id, one CRS
@@ -239,6 +239,9 @@ def _speeds(
     kind = table["highway"] if "highway" in table else pd.Series("", index=table.index)
     check_speeds(speeds_kmh, set(kind.dropna().astype(str)), report)
     imputed = np.isnan(speed)
+    if "speed_imputed" in table:  # a speed that the reader itself has guessed
+        guessed = table["speed_imputed"].astype("string").str.lower().eq("true").fillna(False)
+        imputed |= guessed.to_numpy(bool)
     if imputed.any():
         share = f"{imputed.mean():.0%}"
         report.info(_WHERE, f"{share} of the segments say no speed; they get that of their type")
