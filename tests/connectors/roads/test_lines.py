@@ -345,16 +345,16 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     layer("POINT (0 0)").to_file(tmp_path / "city.gpkg", layer="lamps")
     with pytest.raises(DataError, match=r"name one with layer=: \['streets', 'lamps'\]"):
         read_road_lines(tmp_path / "city.gpkg")
-    with pytest.raises(DataError, match="no layer 'street' .did you mean 'streets'"):
+    with pytest.raises(DataError, match=r"no layer 'street' .did you mean 'streets'"):
         read_road_lines(tmp_path / "city.gpkg", layer="street")
     assert read_road_lines(tmp_path / "city.gpkg", layer="streets").n_nodes == 6
-    with pytest.raises(DataError, match="did you mean 'city.gpkg'"):
+    with pytest.raises(DataError, match=r"did you mean 'city\.gpkg'"):
         read_road_lines(tmp_path / "citi.gpkg")
     (tmp_path / "cut.gpkg").write_bytes((tmp_path / "city.gpkg").read_bytes()[:5000])
     with pytest.raises(DataError, match="damaged or cut off"):
         read_road_lines(tmp_path / "cut.gpkg", layer="streets")
     (tmp_path / "roads.xlsx").write_text("x")
-    with pytest.raises(DataError, match="unknown kind of file '.xlsx'"):
+    with pytest.raises(DataError, match=r"unknown kind of file '\.xlsx'"):
         read_road_lines(tmp_path / "roads.xlsx")
 
 
@@ -392,7 +392,7 @@ def test_a_table_of_postgis(database: str) -> None:
     assert graph.edges["length_m"].tolist() == [100, 100, 200, 200, 50, 50]
     assert graph.edges["name"].tolist()[::2] == ["Street 0", "Street 1", "Street 2"]
     assert "password" not in str(graph.provenance)
-    with pytest.raises(DataError, match="did you mean 'My Roads.Main Net'"):
+    with pytest.raises(DataError, match=r"did you mean 'My Roads\.Main Net'"):
         read_road_lines(dsn=database, schema="My Roads", table="MainNet")
     with pytest.raises(DataError, match="no column is a geometry"):
         read_road_lines(dsn=database, table="plain")
