@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -55,7 +57,9 @@ def choose_trust(predictor: Predictor, tuning: Windows, *, batch_size: int = 64)
     horizon = predictor.decay.shape[0]
     total = _sum_blocks(torch.cat(errors).double().numpy(), horizon)
     count = _sum_blocks(torch.cat(counts).double().numpy(), horizon)
-    shares = [_smallest_share(total[..., c], count[:, c]) for c in range(predictor.n_targets)]
+    shares = [
+        smallest_share(total[..., c], count[:, c], _SHARES) for c in range(predictor.n_targets)
+    ]
     return torch.tensor(shares)
 
 
@@ -64,8 +68,18 @@ def _sum_blocks(rows: Sums, length: int) -> Sums:
     return np.add.reduceat(rows, np.arange(0, len(rows), length), axis=0)
 
 
-def _smallest_share(total: Sums, count: Sums) -> float:
-    """Return the smallest share that is not clearly worse than the best."""
+def smallest_share(total: Sums, count: npt.NDArray[Any], shares: npt.NDArray[np.float64]) -> float:
+    """Return the smallest share that is not clearly worse than the best: one standard error.
+
+    Parameters
+    ----------
+    total
+        (blocks, shares) sums of errors.
+    count
+        (blocks,) how many errors each sum has.
+    shares
+        Ascending.
+    """
     seen = count > 0
     if seen.sum() < 2:
         return 1.0
@@ -73,4 +87,4 @@ def _smallest_share(total: Sums, count: Sums) -> float:
     best = int(error.mean(axis=0).argmin())
     worse = error - error[:, [best]]
     bar = worse.std(axis=0, ddof=1) / np.sqrt(len(error))
-    return float(_SHARES[np.argmax(worse.mean(axis=0) <= bar)])
+    return float(shares[np.argmax(worse.mean(axis=0) <= bar)])

@@ -21,6 +21,7 @@ ORDER = [
     "_canonical",
     "graph",
     "neighbours",
+    "description",
     "convert",
     "binding",
     "config",
@@ -35,6 +36,7 @@ ORDER = [
     "forecasting",
     "checkpoint",
     "shrinkage",
+    "kriging",
     "training",
     "backtesting",
     "results",
@@ -45,6 +47,7 @@ ORDER = [
     "terminal",
     "serving",
     "cli_db",
+    "cli_graph",
     "cli",
 ]
 
@@ -58,6 +61,7 @@ ONLY_IN = {
         "forecasting",
         "calibration",
         "shrinkage",
+        "kriging",
     }
     | {"tensor_files"},
     "torch_geometric": {"models"},
@@ -67,7 +71,7 @@ ONLY_IN = {
     "networkx": {"convert"},
     "xarray": set[str](),
     "matplotlib": set[str](),
-    "typer": {"cli", "cli_db"},
+    "typer": {"cli", "cli_db", "cli_graph"},
     "fastapi": {"serving"},
     "sqlalchemy": set[str](),
     "psycopg": set[str](),
