@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stgraph.cli_db import db, qgis
+from stgraph.cli_graph import graph as graph_commands
 from stgraph.errors import OutputError, STGraphError
 
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
@@ -37,6 +38,7 @@ app = typer.Typer(
 
 app.add_typer(db, name="db")
 app.add_typer(qgis, name="qgis")
+app.add_typer(graph_commands, name="graph")
 
 Config = Annotated[Path, typer.Argument(help="TOML file of the job", show_default=True)]
 Set = Annotated[
@@ -249,10 +251,10 @@ def info(
 
 
 def _log_level(arguments: Sequence[str]) -> int:
-    """Return which messages a command shows; `check` has its warnings in a table."""
+    """Return which messages a command shows; some have their warnings in a table."""
     if "--debug" in arguments:
         return logging.DEBUG
-    if "check" in arguments[:1]:
+    if "check" in arguments[:1] or list(arguments[:2]) == ["graph", "info"]:
         return logging.ERROR
     return logging.WARNING if {"--quiet", "-q"} & set(arguments) else logging.INFO
 

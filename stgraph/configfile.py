@@ -85,25 +85,64 @@ def read_config(
         Lists everything that is wrong with the file.
     """
     path = Path(path)
-    table = _load_toml(path)
+    return check_tables(
+        _load_toml(path),
+        name=path.name,
+        title=f"{path} cannot be used",
+        folder=path.resolve().parent,
+        run_name=path.stem,
+        overrides=overrides,
+        environment=environment,
+    )
+
+
+def check_tables(
+    table: dict[str, Any],
+    *,
+    name: str,
+    title: str,
+    folder: Path,
+    run_name: str = "job",
+    overrides: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> JobConfig:
+    """Return a job from its parsed tables, all of them checked.
+
+    Parameters
+    ----------
+    table
+        What the TOML of a job says; overrides are put into it.
+    name, title
+        What messages call the job, and how the error begins.
+    folder
+        What relative paths are relative to.
+    run_name
+        Name of the run folder where none is given.
+    overrides, environment
+        As for `read_config`.
+
+    Raises
+    ------
+    ConfigError
+        Lists everything that is wrong.
+    """
     report = Report()
     for override in overrides:
         _override(table, override, report)
-    folder = path.resolve().parent
     origin = Origin(report, folder, os.environ if environment is None else environment)
-    _check_names(table, JobConfig.model_fields, path.name, report, kind="table")
-    table["run"] = _with_default_folder(table.get("run", {}), path.stem)
-    stages = {name: _read_stage(name, table, path.name, origin) for name in JobConfig.model_fields}
+    _check_names(table, JobConfig.model_fields, name, report, kind="table")
+    table["run"] = _with_default_folder(table.get("run", {}), run_name)
+    stages = {stage: _read_stage(stage, table, name, origin) for stage in JobConfig.model_fields}
     report.findings[:] = dict.fromkeys(report.findings)  # a shared style is checked per output
-    report.raise_errors(ConfigError, title=f"{path} cannot be used")
+    report.raise_errors(ConfigError, title=title)
     run = stages["run"]
     stages["output"] = tuple(
         output.model_copy(update={"path": run.folder / output.path}) if output.path else output
         for output in stages["output"]
     )
     job = JobConfig(**stages)
-    _check_together(job, path.name, report)
-    report.raise_errors(ConfigError, title=f"{path} cannot be used")
+    _check_together(job, name, report)
+    report.raise_errors(ConfigError, title=title)
     return job
 
 

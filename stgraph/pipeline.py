@@ -85,6 +85,12 @@ def run(config: JobConfig, *, resume: bool = False) -> JobResult:
     return JobResult(graph, forecaster, evaluation, forecast, outputs)
 
 
+def connect_graph(config: JobConfig) -> STGraph:
+    """Read the data of a job and connect its nodes; nothing is prepared for a model."""
+    read = registry.load("connectors", config.data.connector)
+    return _connect(read(**reveal(config.data.options)), config)
+
+
 def load_graph(config: JobConfig) -> STGraph:
     """Read the data of a job, prepare it and connect its nodes.
 

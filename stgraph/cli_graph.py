@@ -1,0 +1,134 @@
+"""`stgraph graph`: build a graph without a job, as layers to look at, and say what it is like."""
+
+# ruff: noqa: ARG001  # --debug and --quiet are options that `stgraph.cli.main` reads
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stgraph import registry
+from stgraph.errors import ConfigError, OutputError, nearest_name
+
+if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
+    from stgraph.config import JobConfig
+
+graph = typer.Typer(no_args_is_help=True, help="Build a graph as layers, and say what it is like.")
+
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONNECTOR|FILE", help="Name of a connector, the TOML file of a job, or a .gpkg."
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Options of the connector, values as in TOML."),
+]
+Neighbours = Annotated[
+    str | None,
+    typer.Option("--neighbours", metavar="METHOD", help="Make these edges: knn, radius, ..."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Use this value, as in graph.k=8."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="More messages, and tracebacks.")]
+
+
+@graph.command()
+def build(
+    what: What,
+    options: Options = None,
+    out: Annotated[Path, typer.Option("--out", help="File to write, .gpkg.")] = Path("graph.gpkg"),
+    neighbours: Neighbours = None,
+    changes: Set = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read a source and write its nodes and edges as layers that open coloured in QGIS."""
+    from stgraph import pipeline, terminal
+    from stgraph.description import component_sizes
+
+    job = _job(what, options or [], neighbours, changes or [])
+    if out.exists() and not force:
+        raise OutputError(f"{out} is already there; choose another name, or replace it: --force")
+    built = pipeline.connect_graph(job)
+    write = registry.load("sinks", "graph")
+    write(built, out, overwrite=force)
+    parts = len(component_sizes(built))
+    if json:
+        sizes = {"nodes": built.n_nodes, "edges": built.n_edges, "components": parts}
+        terminal.print_json({"outputs": [str(out)], **sizes})
+        return
+    counted = f"{built.n_nodes:,} nodes, {built.n_edges:,} directed edges, {parts:,} component(s)"
+    terminal.print_line(f"{out}: {counted}")
+    warnings = len(built.report.warnings)
+    if warnings:
+        terminal.print_line(f"{warnings} warning(s); see them with: stgraph graph info {out}")
+    if not built.n_edges:
+        terminal.print_line("there are no edges; make some with --neighbours knn")
+
+
+@graph.command()
+def info(
+    what: What,
+    options: Options = None,
+    neighbours: Neighbours = None,
+    changes: Set = None,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show sizes, extent, components, degrees, lengths, signal and findings of a graph."""
+    from stgraph import pipeline, terminal
+    from stgraph.description import describe_graph
+
+    built = pipeline.connect_graph(_job(what, options or [], neighbours, changes or []))
+    facts = describe_graph(built)
+    if json:
+        findings = built.report.to_frame().to_dict(orient="records")
+        terminal.print_json({**facts, "findings": findings})
+        return
+    terminal.print_pairs(facts, title=what)
+    if len(built.report):
+        terminal.print_findings(built.report, title="What was found")
+
+
+def _job(what: str, options: list[str], neighbours: str | None, changes: list[str]) -> JobConfig:
+    """Return the job that the arguments of a command ask for, checked like a file."""
+    from stgraph.configfile import check_tables, read_config
+
+    wanted = [*changes] if neighbours is None else [f"graph.method={neighbours}", *changes]
+    for option in options:
+        if "=" not in option.lstrip("=") or "://" in option.split("=")[0]:
+            shown = option.split("://")[0]
+            raise ConfigError(f"{shown!r} is not KEY=VALUE; write it as in path=city.osm.pbf")
+    if what.lower().endswith(".toml"):
+        if options:
+            first = options[0].split("=")[0]
+            raise ConfigError(
+                f"{what} says where its data comes from; change it with --set data.{first}=..."
+            )
+        return read_config(what, overrides=wanted)
+    tables: dict[str, Any] = {"data": {"connector": what}, "graph": {"method": "given"}}
+    if what.lower().endswith(".gpkg"):
+        tables["data"] = {"connector": "graph", "path": what}
+    elif what not in registry.names("connectors"):
+        known = registry.names("connectors")
+        raise ConfigError(
+            f"no connector is called {what!r}{nearest_name(what, known)}; there are {known}; "
+            "or give the TOML file of a job, or a .gpkg that this command wrote"
+        )
+    return check_tables(
+        tables,
+        name="command line",
+        title=f"{what} cannot be read like this",
+        folder=Path.cwd(),
+        overrides=[*(f"data.{option}" for option in options), *wanted],
+    )
