@@ -43,6 +43,7 @@ class PlaceOptions:
     crs: str | int | None = None
     missing: MissingCoordinates = "drop"
     decimal: str = "."
+    id_names: tuple[str, ...] = ID_NAMES  # known names of the column of ids
 
     @property
     def names_degrees(self) -> bool:
@@ -92,7 +93,7 @@ def read_places(
         table = _name_columns(table, report)
     if table is None:
         return None
-    ids = _read_ids(table, options.id_column, report)
+    ids = _read_ids(table, options, report)
     geometry = _read_geometry(table, options, report)
     if ids is None or geometry is None:
         return None
@@ -146,16 +147,18 @@ def _to_attribute(column: pd.Series, *, decimal: str) -> pd.Series:
 # ---------------------------------------------------------------- ids
 
 
-def _read_ids(table: Table, id_column: str | None, report: Report) -> pd.Series[Any] | None:
+def _read_ids(table: Table, options: PlaceOptions, report: Report) -> pd.Series[Any] | None:
     """Return the ids as text, named like their column."""
-    frame = table.frame
+    frame, id_column = table.frame, options.id_column
     columns = [name for name in frame.columns if name != "geometry"]
     if id_column is not None and id_column != frame.index.name:
         found = require_column(id_column, columns, table=table, option="id_column", report=report)
     elif frame.index.name is not None or not isinstance(frame.index, pd.RangeIndex):
         return pd.Series(list(clean_ids(frame.index)), name=frame.index.name or "id")
     else:
-        found = guess_column(columns, ID_NAMES, table=table, option="id_column", report=report)
+        found = guess_column(
+            columns, options.id_names, table=table, option="id_column", report=report
+        )
     if found is None:
         return None
     return pd.Series(list(clean_ids(frame[found])), name=found)
