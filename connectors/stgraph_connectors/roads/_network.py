@@ -161,8 +161,9 @@ def _coordinates(network: Network, crs: pyproj.CRS | None) -> tuple[str, Float64
     for name in ("geometry", "pos"):
         if name in names:
             return f"`{names[name]}`", np.array([*map(_point, network.nodes[names[name]])])
-    points = np.array([*map(_point, network.ids)]) if len(network.ids) else np.zeros((0, 2))
-    return ("the ids of nodes", points) if np.isfinite(points).any() else None
+    if all(isinstance(i, tuple) and len(i) == 2 and isinstance(i[0], float) for i in network.ids):
+        return "the ids of nodes", np.array([*map(_point, network.ids)])
+    return None
 
 
 def _numbers(values: Any) -> Float64Array:
