@@ -234,6 +234,9 @@ def to_pairs(
         what = f"{unsaid} hold only for those who come from one road and cross another"
         todo = "pairs of segments cannot say that; they are not used"
         report.warning("turn restrictions", what, todo, count=unsaid)
+    if pairs:
+        what = f"{len(pairs)} turns are forbidden by the map"
+        report.info("turn restrictions", what, "they are left out", count=len(pairs))
     return np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -24,12 +25,12 @@ class Chains:
         """Return how many chains there are."""
         return len(self.starts) - 1
 
-    @property
+    @cached_property
     def first(self) -> IntArray:
         """(C,) first edge of each chain."""
         return self.order[self.starts[:-1]]
 
-    @property
+    @cached_property
     def last(self) -> IntArray:
         """(C,) last edge of each chain."""
         return self.order[self.starts[1:] - 1]
