@@ -22,6 +22,7 @@ KMH: dict[str, float] = {
     "ft/min": 0.018288,
     "m/min": 0.06,
 }
+SECONDS: dict[str, float] = {"s": 1.0, "min": 60.0, "h": 3600.0, "0.01 h": 36.0}
 _LENGTH_WORDS = {
     "m": ("m", "meter", "meters", "metre", "metres"),
     "km": ("km", "kilometer", "kilometers", "kilometre", "kilometres"),
@@ -36,6 +37,12 @@ _SPEED_WORDS = {
     "ft/min": ("ft/min", "feet per minute"),
     "m/min": ("m/min", "meters per minute"),
 }
+_TIME_WORDS = {
+    "s": ("s", "sec", "secs", "second", "seconds"),
+    "min": ("min", "mins", "minute", "minutes"),
+    "h": ("h", "hr", "hrs", "hour", "hours"),
+    "0.01 h": ("0.01 h", "0.01 hr", "0.01 hour", "0.01 hours"),
+}
 _CLOSE = 0.1  # a unit is guessed where lengths are that near to what the lines measure
 
 
@@ -47,6 +54,11 @@ def find_length_unit(word: object) -> str | None:
 def find_speed_unit(word: object) -> str | None:
     """Return the unit of speeds that a word means, or None."""
     return _find(word, _SPEED_WORDS)
+
+
+def find_time_unit(word: object) -> str | None:
+    """Return the unit of times that a word means, or None."""
+    return _find(word, _TIME_WORDS)
 
 
 def _find(word: object, known: Mapping[str, tuple[str, ...]]) -> str | None:

@@ -64,7 +64,7 @@ def test_u_turns_are_those_that_sumo_knows() -> None:
 
 
 def test_another_class_of_vehicles_has_other_roads() -> None:
-    """Buses have the busway and their lane, people on foot all roads but that; None is everything."""
+    """Buses have the busway and their lane, walkers all but that; None is everything."""
     bus = read_sumo(TOWN, vehicle_class="bus")
     assert {"c_n n_d", "n_d d_e"} <= turns(bus)
     assert bus.nodes.set_index("sumo_id").loc["s_c", "lanes"] == 1
