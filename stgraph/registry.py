@@ -20,6 +20,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     "connectors": {
         "auckland": "stgraph_connectors.auckland:read_auckland",
         "grid": "stgraph_connectors.grids.grid:read_grid",
+        "raster": "stgraph_connectors.grids.raster:read_raster",
         "database": "stgraph_connectors.database:read_database",
         "graph": "stgraph_connectors.graph_file:read_graph",
         "graphml": "stgraph_connectors.roads.graphml:read_graphml",
@@ -27,6 +28,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "osmnx": "stgraph_connectors.roads.osmnx:read_osmnx",
         "osm": "stgraph_connectors.roads.osm:read_osm",
         "postgis": "stgraph_connectors.postgis.reading:read_observations",
+        "roads": "stgraph_connectors.roads.any:read_roads",
         "stations": "stgraph_connectors.stations:read_stations",
     },
     "neighbours": {

@@ -316,7 +316,7 @@ def test_every_kind_of_place_leads_to_the_same_roads(tmp_path: Path) -> None:
     expected = read_osmnx(bbox=BOX, nodes="junctions")
     found = {
         "lat": "49.405", "lon": "8.605", "importance": 0.5, "display_name": "Town",
-        "boundingbox": ["49.395", "49.415", "8.595", "8.615"], 
+        "boundingbox": ["49.395", "49.415", "8.595", "8.615"],
         "geojson": square().__geo_interface__,
     }  # fmt: skip
     answer_search([found], "Town", polygon_geojson=1, dedupe=0, limit=50)
