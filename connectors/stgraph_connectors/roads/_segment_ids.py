@@ -28,11 +28,11 @@ def number_segments(
     million segments, the later one in order of junctions and lines takes the next free one.
     """
     ids = junctions.to_numpy()
-    # of parallel segments the line decides; a third of the way the two ways of a loop differ
-    third = shapely.get_coordinates(shapely.line_interpolate_point(lines, 1 / 3, normalized=True))
-    shape = _mix(_cells(third[:, 0])) ^ _mix(_mix(_cells(third[:, 1])))
+    # of parallel segments the line decides
+    centre = _weighted_centres(lines)
+    shape = _mix(_cells(centre[:, 0])) ^ _mix(_mix(_cells(centre[:, 1])))
     key = _mix(_mix(_mix(_as_bits(ids[source])) ^ _as_bits(ids[target])) ^ shape)
-    order = np.lexsort((third[:, 1], third[:, 0], ids[target], ids[source]))
+    order = np.lexsort((centre[:, 1], centre[:, 0], ids[target], ids[source]))
     return _without_clashes(key & _MASK, order)
 
 
@@ -44,6 +44,18 @@ def number_texts(texts: Iterable[Any]) -> IntArray:
         dtype=np.uint64,
     )
     return _without_clashes(numbers & _MASK, np.argsort(known.to_numpy(), kind="stable"))[codes]
+
+
+def _weighted_centres(lines: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
+    """Return means of the points of lines, the n-th point counted n times.
+
+    The two ways of a street that ends where it begins differ in it.
+    """
+    xy, owner = shapely.get_coordinates(lines, return_index=True)
+    nth = np.arange(len(owner)) - np.searchsorted(owner, owner) + 1.0
+    total = np.bincount(owner, weights=nth, minlength=len(lines))
+    sums = [np.bincount(owner, weights=part * nth, minlength=len(lines)) for part in xy.T]
+    return np.column_stack(sums) / total[:, None]
 
 
 def _cells(coordinate: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
