@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from stgraph.errors import InputError
 from stgraph.graph import IntArray, STGraph
 from stgraph.inputs import Source
+from stgraph.neighbours.dynamic import is_dynamic
 
 
 class Batch(NamedTuple):
@@ -81,8 +82,14 @@ def graph_tensors(graph: STGraph) -> tuple[Tensor, Tensor]:
     Raises
     ------
     InputError
-        A weight is negative, so that no mean over neighbours can be taken.
+        A weight is negative, so that no mean over neighbours can be taken, or the edges change
+        over time, so that a pair has several.
     """
+    if is_dynamic(graph):
+        raise InputError(
+            "the edges change over time; models take one set of edges: call collapse_edges(graph) "
+            "or edges_at(graph, instant)"
+        )
     weight = graph.edge_weight
     if len(weight) and weight.min() < 0:
         edge = int(weight.argmin())
