@@ -26,6 +26,7 @@ from stgraph import registry
 from stgraph.config import JobConfig, dump_job, reveal
 from stgraph.errors import CheckpointError, ConfigError
 from stgraph.graph import STGraph
+from stgraph.neighbours.dynamic import How, collapse_edges, is_dynamic
 from stgraph.outputs import write_outputs
 from stgraph.preflight import check_job, split_job
 from stgraph.preprocessing.gaps import fill_gaps
@@ -105,7 +106,7 @@ def load_graph(config: JobConfig) -> STGraph:
     outliers, gaps = config.prepare.outliers, config.prepare.gaps
     if outliers is not None:
         graph = mask_outliers(graph, fit_steps=split_job(config, graph).train_steps, **outliers)
-    graph = _connect(graph, config)
+    graph = _collapse(_connect(graph, config), config)
     if gaps is not None:
         seen = split_job(config, graph).train_steps
         graph = fill_gaps(graph, causal=True, fit_steps=seen, **gaps)
@@ -219,6 +220,27 @@ def _connect(graph: STGraph, config: JobConfig) -> STGraph:
     build = registry.load("neighbours", config.graph.method)
     connected: STGraph = build(graph, **config.graph.options)
     return connected
+
+
+def _collapse(graph: STGraph, config: JobConfig) -> STGraph:
+    """Return the graph with one edge a pair, from the edges of the training part alone.
+
+    All models take a graph whose edges stay; a pair that has several edges, one after the other,
+    would count as often.
+    """
+    if not is_dynamic(graph):
+        return graph
+    n_steps = split_job(config, graph).train_steps.stop
+    stop = graph.time[n_steps] if n_steps < graph.n_steps else None
+    how: How = "mean_when_valid" if graph.weight_unit == "m" else "mean"
+    static = collapse_edges(graph, how, stop=stop)
+    report = graph.report
+    report.warning(
+        "`edges`",
+        f"they change over time, {graph.n_edges} of them; models take edges that stay",
+        f"{static.n_edges} pairs were made of those before {stop}, by {how!r}",
+    )
+    return static.replace(provenance={**static.provenance, "findings": report.to_json()})
 
 
 def _report(config: JobConfig, graph: STGraph, evaluation: Evaluation) -> dict[str, Any]:
