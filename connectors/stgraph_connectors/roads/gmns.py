@@ -70,7 +70,7 @@ def read_gmns(
         `movement.csv` and `use_group.csv`.
     use
         Links and movements for this use are read, and those that name none: ``"auto"``,
-        ``"bike"``, ``"walk"`` ... None reads all.
+        ``"bike"``, ``"walk"`` ... ``"all"`` or None reads all.
     crs
         CRS of a network whose `config.csv` names none. None is degrees where the numbers can be.
     length_unit, speed_unit
@@ -94,6 +94,7 @@ def read_gmns(
         Lists everything that cannot be used.
     """
     report = Report()
+    use = None if use == "all" else use
     check_unit("length_unit", length_unit, METRES, report)
     check_unit("speed_unit", speed_unit, KMH, report)
     given_crs = parse_crs(crs, report)
@@ -235,7 +236,7 @@ def _read_links(
     if not allowed.any():
         uses = sorted(set(frame["allowed_uses"].astype("string").fillna("")))
         what = f"no link is for {use!r}; there are {shorten(uses)}"
-        report.error(table.name, what, "choose another use=, or None for all")
+        report.error(table.name, what, "choose another use=, or 'all'")
         return None
     if not allowed.all():
         count = int((~allowed).sum())
@@ -307,7 +308,8 @@ def _read_lines(
             shapes = shapes[~shapes.index.duplicated()]
             found = pd.Series(clean_ids(frame["geometry_id"]), index=frame.index).map(shapes)
             text = text.fillna(found.astype("string"))
-    lines: Any = shapely.from_wkt(text.to_numpy(object, na_value=None), on_invalid="ignore")
+    plain = text.astype(object).where(text.notna(), None).to_numpy()
+    lines: Any = shapely.from_wkt(plain, on_invalid="ignore")
     wrong = shapely.is_missing(lines) & text.notna().to_numpy()
     wrong |= ~shapely.is_missing(lines) & (shapely.get_type_id(lines) != 1)
     if wrong.any():

@@ -54,7 +54,7 @@ def read_sumo(
         A ``.net.xml``, also packed as ``.net.xml.gz``.
     vehicle_class
         SUMO's class of vehicles: edges and turns open to it are read, and its lanes counted.
-        None reads all edges.
+        ``"all"`` or None reads all edges.
     crs
         CRS of the coordinates before SUMO's offset, for networks that name none. None: such a
         network keeps its own metres, without a place on Earth.
@@ -77,9 +77,10 @@ def read_sumo(
         Lists everything that cannot be used.
     """
     report = Report()
+    vehicle_class = None if vehicle_class == "all" else vehicle_class
     if vehicle_class is not None and vehicle_class not in VEHICLE_CLASSES:
         what = f"unknown class {vehicle_class!r}{nearest_name(vehicle_class, VEHICLE_CLASSES)}"
-        report.error("`vehicle_class`", what, f"use one of {list(VEHICLE_CLASSES)}, or None")
+        report.error("`vehicle_class`", what, f"use one of {list(VEHICLE_CLASSES)}, or 'all'")
     given_crs = parse_crs(crs, report)
     parsed = parse_net(net, report)
     report.raise_errors(DataError, title=_TITLE)
@@ -147,7 +148,7 @@ def _open_edges(net: Net, vehicle_class: str | None, name: str, report: Report) 
     chosen = [edge for edge in net.edges if _open_lanes(edge, vehicle_class)]
     if net.edges and not chosen:
         what = f"none of {len(net.edges)} edges is open to {vehicle_class!r}"
-        report.error(name, what, "choose another vehicle_class=, or None for all edges")
+        report.error(name, what, "choose another vehicle_class=, or 'all'")
     closed = len(net.edges) - len(chosen)
     if chosen and closed:
         what = f"{closed} of {len(net.edges)} edges are not open to {vehicle_class!r}"

@@ -95,13 +95,13 @@ def test_uses_and_groups_of_uses(tmp_path: Path) -> None:
     folder = write(tmp_path, movement=None)
     links = {
         use: sorted(set(read_gmns(folder, use=use).nodes["link_id"].astype(int)))
-        for use in ("auto", "truck", "bike", "walk", None)
+        for use in ("auto", "truck", "bike", "walk", "all", None)
     }
     assert links["auto"] == [10, 20, 21, 30, 31]
     assert links["truck"] == [20, 21, 30, 31]
     assert links["bike"] == [10, 20, 30, 31]
     assert links["walk"] == [20, 30, 31, 40]
-    assert links[None] == [10, 20, 21, 30, 31, 40]
+    assert links["all"] == links[None] == [10, 20, 21, 30, 31, 40]
 
 
 def test_units_are_found_out_where_nobody_says_them(tmp_path: Path) -> None:

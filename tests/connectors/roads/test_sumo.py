@@ -69,6 +69,7 @@ def test_another_class_of_vehicles_has_other_roads() -> None:
     assert {"c_n n_d", "n_d d_e"} <= turns(bus)
     assert bus.nodes.set_index("sumo_id").loc["s_c", "lanes"] == 1
     assert read_sumo(TOWN, vehicle_class="pedestrian", nodes="junctions").n_edges == 9
+    assert read_sumo(TOWN, vehicle_class="all").n_nodes == 10
     assert read_sumo(TOWN, vehicle_class=None).n_nodes == 10
 
 
