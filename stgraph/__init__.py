@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     )
     from stgraph.forecasting import Forecaster
     from stgraph.graph import Feature, STGraph
+    from stgraph.joining import join_feature
     from stgraph.neighbours import (
         build_contiguity,
         build_delaunay,
@@ -79,6 +80,7 @@ _EXPORTS: dict[str, str] = {
     "build_radius": "stgraph.neighbours",
     "evaluate": "stgraph.backtesting",
     "fit": "stgraph.training",
+    "join_feature": "stgraph.joining",
     "load_forecaster": "stgraph.checkpoint",
     "read_config": "stgraph.configfile",
     "read_forecast": "stgraph_connectors.postgis.reading",
@@ -118,6 +120,7 @@ __all__ = [
     "build_radius",
     "evaluate",
     "fit",
+    "join_feature",
     "load_forecaster",
     "read_config",
     "read_forecast",

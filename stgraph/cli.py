@@ -138,6 +138,8 @@ def check(
     job = _read(config, changes)
     graph = pipeline.load_graph(job)
     split = preflight.check_job(job, graph)
+    if split.test:  # what is only fitted may come to know its future later
+        preflight.check_known_future(job, graph)
     sizes = preflight.job_sizes(job, graph, split)
     if json:
         findings = graph.report.to_frame().to_dict(orient="records")

@@ -37,6 +37,7 @@ BY_PIPELINE = (
     "config",
     "metrics",
     "code_version",
+    "ahead_steps",
 )
 
 
@@ -45,6 +46,15 @@ class DataConfig(BaseModel):
 
     model_config = _STAGE
     connector: str = "stations"  # registered name; see `stgraph info`
+    options: Mapping[str, Any] = Field(default_factory=dict)  # the connector's own keys
+
+
+class SourceConfig(BaseModel):
+    """``[[source]]``: further features of the nodes, from another source."""
+
+    model_config = _STAGE
+    connector: str = "stations"  # registered name; see `stgraph info`
+    join: Mapping[str, Any] = Field(default_factory=dict)  # options of `join_feature`
     options: Mapping[str, Any] = Field(default_factory=dict)  # the connector's own keys
 
 
@@ -155,6 +165,7 @@ class JobConfig(BaseModel):
 
     model_config = _STAGE
     data: DataConfig
+    source: tuple[SourceConfig, ...] = ()
     graph: GraphConfig = GraphConfig()
     prepare: PrepareConfig = PrepareConfig()
     windows: WindowsConfig = WindowsConfig()
@@ -173,9 +184,12 @@ def dump_job(job: JobConfig) -> dict[str, Any]:
     for number, output in enumerate(job.output):
         if output.dsn is not None:
             values["output"][number]["dsn"] = describe_secret(output.dsn)
-    for name, option in job.data.options.items():
-        if isinstance(option, SecretStr):
-            values["data"]["options"][name] = describe_secret(option, name=name)
+    tables: list[tuple[Any, Any]] = [(values["data"], job.data)]
+    tables += zip(values["source"], job.source, strict=True)
+    for table, stage in tables:
+        for name, option in stage.options.items():
+            if isinstance(option, SecretStr):
+                table["options"][name] = describe_secret(option, name=name)
     return values
 
 

@@ -30,8 +30,16 @@ from stgraph.binding import (
     resolve_dsn,
     resolve_path,
 )
-from stgraph.config import BY_PIPELINE, OWN_METHODS, JobConfig, OutputConfig, PrepareConfig
+from stgraph.config import (
+    BY_PIPELINE,
+    OWN_METHODS,
+    JobConfig,
+    OutputConfig,
+    PrepareConfig,
+    SourceConfig,
+)
 from stgraph.errors import ConfigError, nearest_name
+from stgraph.joining import join_feature
 from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
 from stgraph.report import Report
@@ -49,6 +57,7 @@ class _Owner(NamedTuple):
 
 _OWNERS = {
     "data": _Owner("connectors", "connector", 0),
+    "source": _Owner("connectors", "connector", 0),
     "graph": _Owner("neighbours", "method", 1),
     "model": _Owner("models", "name", 0),
     "output": _Owner("sinks", "sink", 2),
@@ -205,6 +214,8 @@ def _read_stage(name: str, job: Mapping[str, Any], file: str, origin: Origin) ->
     where = f"{file}, [{name}]"
     if name == "output":
         return _read_outputs(job, file, origin)
+    if name == "source":
+        return _read_sources(job, file, origin)
     table = job.get(name, {})
     if not isinstance(table, dict):
         origin.report.error(where, f"is {table!r} and not a table", f"write a line [{name}]")
@@ -218,12 +229,35 @@ def _read_stage(name: str, job: Mapping[str, Any], file: str, origin: Origin) ->
     return _read_table(model, name, table, where, origin)
 
 
+def _read_sources(job: Mapping[str, Any], file: str, origin: Origin) -> tuple[Any, ...]:
+    """Return the models of all ``[[source]]`` tables, with the options of their joins checked."""
+    sources = []
+    for number, table in enumerate(_tables_of(job, "source", file, origin.report), start=1):
+        where = f"{file}, [[source]] {number}"
+        source = _read_table(SourceConfig, "source", table, where, origin)
+        if source is not None:
+            join = bind_options(
+                join_feature, source.join, where=f"{where} `join`", origin=origin, given=2,
+                supplied=BY_PIPELINE,
+            )  # fmt: skip
+            source = source.model_copy(update={"join": join})
+        sources.append(source)
+    return tuple(sources)
+
+
+def _tables_of(job: Mapping[str, Any], name: str, file: str, report: Report) -> list[Any]:
+    """Return the tables of a list of tables, none if it is something else."""
+    tables = job.get(name, [])
+    if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
+        return tables
+    where = f"{file}, [[{name}]]"
+    report.error(where, "is not a list of tables", "write it with two brackets")
+    return []
+
+
 def _read_outputs(job: Mapping[str, Any], file: str, origin: Origin) -> tuple[Any, ...]:
     """Return the models of all ``[[output]]`` tables, each with the style of the job."""
-    tables, where = job.get("output", []), f"{file}, [[output]]"
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        origin.report.error(where, "is not a list of tables", "write it with two brackets")
-        return ()
+    tables, where = _tables_of(job, "output", file, origin.report), f"{file}, [[output]]"
     outputs = []
     for number, table in enumerate(tables, start=1):
         output = _read_output(table, f"{where} {number}", origin)

@@ -146,5 +146,6 @@ def _notes(graph: STGraph) -> dict[str, Any]:
     if graph.provenance.get("graph"):
         facts["edges made by"] = str(dict(graph.provenance["graph"]).get("method", ""))
     report = graph.report
-    facts["findings"] = f"{len(report)} ({len(report.warnings)} warnings)" if len(report) else "none"
+    found = f"{len(report)} ({len(report.warnings)} warnings)"
+    facts["findings"] = found if len(report) else "none"
     return facts

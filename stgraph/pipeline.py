@@ -24,11 +24,12 @@ import pandas as pd
 
 from stgraph import registry
 from stgraph.config import JobConfig, dump_job, reveal
-from stgraph.errors import CheckpointError, ConfigError
+from stgraph.errors import CheckpointError, ConfigError, InputError
 from stgraph.graph import STGraph
+from stgraph.joining import join_feature
 from stgraph.neighbours.dynamic import How, collapse_edges, is_dynamic
 from stgraph.outputs import write_outputs
-from stgraph.preflight import check_job, split_job
+from stgraph.preflight import check_job, check_known_future, split_job
 from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
 from stgraph.report import Report
@@ -80,6 +81,7 @@ def run(config: JobConfig, *, resume: bool = False) -> JobResult:
             "[windows] `fractions`: no window is left to test on; give the test a share, or only "
             "fit and forecast"
         )
+    check_known_future(config, graph)
     forecaster = fit_job(config, graph, resume=resume)
     evaluation = evaluate_job(config, graph, forecaster)
     forecast, outputs = forecast_job(config, graph, forecaster)
@@ -88,8 +90,7 @@ def run(config: JobConfig, *, resume: bool = False) -> JobResult:
 
 def connect_graph(config: JobConfig) -> STGraph:
     """Read the data of a job and connect its nodes; nothing is prepared for a model."""
-    read = registry.load("connectors", config.data.connector)
-    return _connect(read(**reveal(config.data.options)), config)
+    return _connect(_read(config), config)
 
 
 def load_graph(config: JobConfig) -> STGraph:
@@ -101,8 +102,7 @@ def load_graph(config: JobConfig) -> STGraph:
         What was found on the way is in its `report`.
     """
     began = time.perf_counter()
-    read = registry.load("connectors", config.data.connector)
-    graph: STGraph = read(**reveal(config.data.options))
+    graph = _read(config)
     outliers, gaps = config.prepare.outliers, config.prepare.gaps
     if outliers is not None:
         graph = mask_outliers(graph, fit_steps=split_job(config, graph).train_steps, **outliers)
@@ -209,6 +209,19 @@ def forecast_job(
     for finding in forecast.report.warnings:
         logger.warning("%s", finding)
     return forecast, write_outputs(config, graph, forecast)
+
+
+def _read(config: JobConfig) -> STGraph:
+    """Return the readings of a job, with the features of its further sources."""
+    read = registry.load("connectors", config.data.connector)
+    graph: STGraph = read(**reveal(config.data.options))
+    for number, source in enumerate(config.source, start=1):
+        try:
+            other = registry.load("connectors", source.connector)(**reveal(source.options))
+            graph = join_feature(graph, other, **source.join, ahead_steps=config.windows.horizon)
+        except InputError as error:
+            raise type(error)(f"[[source]] {number}, {source.connector!r}: {error}") from error
+    return graph
 
 
 def _connect(graph: STGraph, config: JobConfig) -> STGraph:

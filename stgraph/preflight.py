@@ -49,6 +49,46 @@ def check_job(config: JobConfig, graph: STGraph) -> Split:
     return split
 
 
+def check_known_future(config: JobConfig, graph: STGraph) -> None:
+    """Refuse a forecast for which a known future is not known: it would fail after training.
+
+    Raises
+    ------
+    InputError
+        Names the feature and how far it is known.
+    """
+    known = graph.feature_positions("known_future")
+    if not known or not graph.n_steps:
+        return
+    origin = _last_known_step(config, graph)
+    horizon, problems = config.windows.horizon, Report()
+    for position in known:
+        ahead = graph.mask[origin + 1 : origin + 1 + horizon, :, position]
+        gaps = np.flatnonzero(~np.all(ahead, axis=1))
+        n_known = int(gaps[0]) if len(gaps) else len(ahead)
+        if n_known < horizon:
+            problems.error(
+                f"feature {graph.features[position].name!r}",
+                f"has role known_future, and {n_known} of the {horizon} steps after "
+                f"{graph.time[origin]} are known",
+                "give its future values, forecast from an earlier instant ([forecast] `at`), or "
+                'join it with role = "observed"',
+            )
+    problems.raise_errors(InputError, title="the future of the inputs is not known")
+
+
+def _last_known_step(config: JobConfig, graph: STGraph) -> int:
+    """Return the step that the forecast of a job is made from."""
+    from stgraph.forecasting import to_instant
+
+    if config.forecast.at is not None:
+        at = to_instant(pd.Timestamp(config.forecast.at), graph.zone)
+        return int(graph.time.searchsorted(at, side="right")) - 1
+    targets = graph.feature_positions("target")
+    seen = np.flatnonzero(graph.mask[..., targets].any(axis=(1, 2)))
+    return int(seen[-1]) if len(seen) else graph.n_steps - 1
+
+
 def job_sizes(config: JobConfig, graph: STGraph, split: Split) -> dict[str, Any]:
     """Return what a run would work on, with an estimate of the memory it needs."""
     targets = graph.feature_positions("target")

@@ -31,6 +31,7 @@ import typer.main
 from stgraph import cli, config, registry
 from stgraph.configfile import read_config
 from stgraph.graph import Feature, STGraph
+from stgraph.joining import join_feature
 from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
 
@@ -128,9 +129,11 @@ def expected() -> dict[str, dict[str, Any]]:
     wanted = {
         f"config.{name}": fields(field.annotation)
         for name, field in config.JobConfig.model_fields.items()
-        if name not in ("style", "output")
+        if name not in ("style", "output", "source")
     }
     wanted["config.output"] = fields(config.OutputConfig)
+    wanted["config.source"] = fields(config.SourceConfig) | {"join": None}
+    wanted["source.join"] = parameters(join_feature, 2)
     wanted["style"] = fields(Style)
     wanted["sinks.postgis.patience"] = fields(Patience)
     wanted["prepare.outliers"] = parameters(mask_outliers, 1)

@@ -21,6 +21,7 @@ ORDER = [
     "_canonical",
     "graph",
     "neighbours",
+    "joining",
     "description",
     "convert",
     "binding",

@@ -146,3 +146,42 @@ def test_the_template_names_every_field_with_its_default() -> None:
             if name not in own_words:  # these are None by default
                 value = tables[stage][name]
                 assert (tuple(value) if isinstance(value, list) else value) == field.default, name
+
+
+SOURCE = """\
+[[source]]
+connector = "stations"
+stations = "weather.csv"
+readings = "rain.csv"
+join = { space = "around", max_distance_m = 500, role = "known_future" }
+"""
+
+
+def test_further_sources_have_options_of_connector_and_join(tmp_path: Path) -> None:
+    """Paths are those of the file; `--set` reaches a source by its number."""
+    job = read(tmp_path, MINIMAL + SOURCE * 2, overrides=["source.1.zone=Asia/Tokyo"])
+    assert "zone" not in job.source[0].options
+    assert job.source[1].options["zone"] == "Asia/Tokyo"
+    assert job.source[0].options["stations"] == str(tmp_path / "weather.csv")
+    assert job.source[0].join["max_distance_m"] == 500.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space =": "spaces ="}, r"\[\[source\]\] 1 `join` `spaces`: is an unknown key \(did you"),
+        ({'"around"': '"arond"'}, "`space`: cannot be 'arond'"),
+        ({"500": '"near"'}, "`max_distance_m`: cannot be 'near'"),
+        ({"readings": "reading"}, r"\[\[source\]\] 1 `reading`: is an unknown key"),
+        ({'"stations"': '"station"'}, r"`connector`: cannot be 'station' \(did you mean"),
+        ({"[[source]]": "[source]"}, r"\[\[source\]\]: is not a list of tables; write it with two"),
+        ({"role": "ahead_steps = 3, role"}, "`ahead_steps`: is an unknown key"),
+    ],
+)
+def test_bad_sources_are_named(tmp_path: Path, change: dict[str, str], message: str) -> None:
+    """Which of the sources, and whether it is the connector or the join."""
+    text = SOURCE
+    for old, new in change.items():
+        text = text.replace(old, new, 1)
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, MINIMAL + text)

@@ -46,6 +46,7 @@ def test_export_list() -> None:
         "build_radius",
         "evaluate",
         "fit",
+        "join_feature",
         "load_forecaster",
         "read_config",
         "read_forecast",

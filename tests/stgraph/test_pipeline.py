@@ -175,3 +175,66 @@ def test_sizes_of_the_task(tmp_path: Path) -> None:
     assert (sizes["nodes"], sizes["edges"], sizes["test windows"]) == (5, 10, 38)
     assert sizes["missing (%)"] == 0
     assert isinstance(pipeline.run(config).evaluation, Evaluation)
+
+
+def read_weather(*, n_steps: int = 70, role: str = "known_future") -> STGraph:
+    """Return a weather station with a value every three hours from the first reading on."""
+    time = pd.date_range("2024-05-01", periods=n_steps, freq="3h", tz="UTC")
+    nodes = gpd.GeoDataFrame(
+        index=["w"], geometry=gpd.points_from_xy([1_750_900], [5_900_500]), crs=2193
+    )
+    values = np.arange(n_steps, dtype=np.float32)[:, None, None]
+    return STGraph(nodes=nodes, time=time, values=values, features=(Feature("rain", "mm", role),))  # type: ignore[arg-type]
+
+
+class Weather:
+    """What another package offers."""
+
+    name = "weather"
+
+    @staticmethod
+    def load() -> object:
+        return read_weather
+
+
+SOURCE = '[[source]]\nconnector = "weather"\n'
+
+
+@pytest.fixture
+def weather(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = {"connectors": [Entry, Weather]}
+    monkeypatch.setattr(registry, "_entries", lambda group: offered.get(group, []))
+
+
+@pytest.mark.usefixtures("weather")
+def test_a_second_source_joins_and_reaches_the_model(tmp_path: Path) -> None:
+    """Four hours of known future are appended, as many as the horizon; a forecast starts before."""
+    change = "model.name='ridge'"
+    config = job(tmp_path, change, more=SOURCE)
+    graph = pipeline.load_graph(config)
+    assert graph.features[1] == Feature("rain", "mm", "known_future")
+    assert graph.n_steps == N_STEPS + 4
+    assert graph.values[[0, 2, 3, 203], 0, 1].tolist() == [0, 0, 1, 67]
+    result = pipeline.run(config)
+    assert result.forecast.provenance["issued_at"] == graph.time[N_STEPS - 1].isoformat()
+    assert result.forecaster.inputs.known == [1]
+
+
+@pytest.mark.usefixtures("weather")
+def test_a_future_that_is_not_known_is_refused_before_training(tmp_path: Path) -> None:
+    """Rain is known for two hours more, the age of its last value; earlier, a forecast is made."""
+    config = job(tmp_path, "source.0.n_steps=67", more=SOURCE)
+    with pytest.raises(InputError, match="'rain': has role known_future, and 2 of the 4 steps"):
+        pipeline.run(config)
+    assert not (tmp_path / "runs").exists()
+    earlier = job(tmp_path, "source.0.n_steps=67", "forecast.at=2024-05-08T12:00", more=SOURCE)
+    assert pipeline.run(earlier).forecast.n_steps == 4
+
+
+@pytest.mark.usefixtures("weather")
+def test_a_source_that_does_not_fit_is_named_by_its_number(tmp_path: Path) -> None:
+    more = SOURCE + "[source.join]\nmax_distance_m = 5\n" + SOURCE
+    with pytest.raises(InputError, match=r"\[\[source\]\] 1, 'weather': cannot join the source"):
+        pipeline.load_graph(job(tmp_path, more=more))
+    with pytest.raises(InputError, match=r"(?s)\[\[source\]\] 2, 'weather'.*\['rain'\] already"):
+        pipeline.load_graph(job(tmp_path, more=SOURCE * 2))
