@@ -97,7 +97,7 @@ def locate(graph: STGraph, report: Report) -> Positions:
 
 def to_metres(xy: Float64Array, crs: pyproj.CRS) -> tuple[Float64Array, Metric]:
     """Return coordinates of a CRS as metres on its plane, or on the sphere if it has none."""
-    if _is_mercator(crs):
+    if is_mercator(crs):
         # its metres grow with latitude (twice too long at 60 degrees), so measure on the sphere
         geodetic = cast("pyproj.CRS", crs.geodetic_crs)
         transformer = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
@@ -110,7 +110,7 @@ def to_metres(xy: Float64Array, crs: pyproj.CRS) -> tuple[Float64Array, Metric]:
     return EARTH_RADIUS_M * np.column_stack(on_unit_sphere), "great-circle"
 
 
-def _is_mercator(crs: pyproj.CRS) -> bool:
+def is_mercator(crs: pyproj.CRS) -> bool:
     """Tell whether a CRS is (web) Mercator, the projection whose metres are no metres."""
     operation = crs.coordinate_operation
     name = "" if operation is None else operation.method_name
