@@ -41,7 +41,9 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
         build_k_ring,
         build_knn,
         build_line_graph,
+        build_network,
         build_radius,
+        snap_stations,
     )
     from stgraph.pipeline import run
     from stgraph.report import Finding, Report
@@ -77,6 +79,7 @@ _EXPORTS: dict[str, str] = {
     "build_k_ring": "stgraph.neighbours",
     "build_knn": "stgraph.neighbours",
     "build_line_graph": "stgraph.neighbours",
+    "build_network": "stgraph.neighbours",
     "build_radius": "stgraph.neighbours",
     "evaluate": "stgraph.backtesting",
     "fit": "stgraph.training",
@@ -87,6 +90,7 @@ _EXPORTS: dict[str, str] = {
     "read_observations": "stgraph_connectors.postgis.reading",
     "run": "stgraph.pipeline",
     "save_forecaster": "stgraph.checkpoint",
+    "snap_stations": "stgraph.neighbours",
     "write_postgis": "stgraph_connectors.sinks.postgis",
 }
 
@@ -117,6 +121,7 @@ __all__ = [
     "build_k_ring",
     "build_knn",
     "build_line_graph",
+    "build_network",
     "build_radius",
     "evaluate",
     "fit",
@@ -127,6 +132,7 @@ __all__ = [
     "read_observations",
     "run",
     "save_forecaster",
+    "snap_stations",
     "write_postgis",
 ]
 

@@ -43,6 +43,7 @@ def test_export_list() -> None:
         "build_k_ring",
         "build_knn",
         "build_line_graph",
+        "build_network",
         "build_radius",
         "evaluate",
         "fit",
@@ -53,6 +54,7 @@ def test_export_list() -> None:
         "read_observations",
         "run",
         "save_forecaster",
+        "snap_stations",
         "write_postgis",
     }
     assert promised <= set(stgraph.__all__)
