@@ -58,7 +58,7 @@ _KNOWN = ".osm .osm.gz .osm.bz2 .osm.pbf .graphml .gpkg .parquet .geojson .shp .
 
 
 def read_roads(
-    source: str | Path | gpd.GeoDataFrame | nx.Graph[Any] | None = None,
+    source: str | Path | gpd.GeoDataFrame | nx.Graph | None = None,  # type: ignore[type-arg]
     *,
     place: str | None = None,
     network: NetworkType | None = None,

@@ -17,7 +17,10 @@ from stgraph_connectors.roads.any import read_roads
 from stgraph_connectors.roads.graphml import read_graphml
 from stgraph_connectors.roads.osmnx import read_osmnx_graph
 
+from stgraph import registry
+from stgraph.binding import Origin, bind_options
 from stgraph.errors import DataError
+from stgraph.report import Report
 
 GRAPHML = "osm-small/monaco_drive.graphml"
 
@@ -92,6 +95,25 @@ def test_gmns_folder(tmp_path: Path) -> None:
     graph = read_roads(tmp_path, crs=4326)
     assert graph.provenance["connector"] == "gmns"
     assert graph.n_nodes == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("roads", {"source": "city.osm.pbf", "network": "walk", "speeds_kmh": {"track": 5}}),
+        ("osmnx", {"bbox": [8.6, 49.3, 8.7, 49.5], "network": "all_public"}),
+        ("osmnx", {"point": [49.4, 8.6], "dist_m": 500}),
+        ("graphml", {"path": "city.graphml", "crs": "EPSG:25832", "nodes": "junctions"}),
+    ],
+)
+def test_options_come_from_a_config(name: str, table: dict[str, Any], tmp_path: Path) -> None:
+    """What TOML gives fits the signatures; paths are those beside the config."""
+    report = Report()
+    read = registry.load("connectors", name)
+    bound = bind_options(read, table, where="[data]", origin=Origin(report, tmp_path))
+    assert not report.errors
+    for option in {"source", "path"} & set(table):
+        assert bound[option] == str(tmp_path / table[option])
 
 
 def write(path: Path, text: str) -> Path:
