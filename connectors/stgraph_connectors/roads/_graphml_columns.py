@@ -27,7 +27,7 @@ _NUMBERS = {
 }  # fmt: skip
 _KINDS_OF_NUMBER = {"int", "long", "float", "double"}
 _TRUTH = {"True": True, "False": False, "true": True, "false": False, "1": True, "0": False}
-_NOTHING = {"nan", "None", "<NA>", "[]"}  # missing values that were written as text
+_NOTHING = dict.fromkeys(["nan", "None", "<NA>", "[]"])  # missing, but written as text
 _PLAIN_LIST = re.compile(r"\['([^'\\]*(?:', '[^'\\]*)*)'\]|\[([^'\"\\\[\]{}()]*)\]")
 _LINE, _LINE_END = "LINESTRING (", ")"
 
@@ -57,19 +57,21 @@ def to_columns(
     return columns
 
 
-def _gather(elements: Elements, key: str, declared: Key) -> tuple[IntArray, list[str]]:
+def _gather(elements: Elements, key: str, declared: Key) -> tuple[IntArray, Any]:
     """Return the positions and texts of a key, its default where an element has none."""
     chunks = elements.texts.get(key, [])
     at = np.concatenate([np.zeros(0, np.int64), *(chunk[0] for chunk in chunks)])
-    texts = chunks[0][1] if len(chunks) == 1 else [text for chunk in chunks for text in chunk[1]]
+    parts = [chunk[1] for chunk in chunks]
     if declared.default is not None:
         rest = np.setdiff1d(np.arange(elements.count), at)
-        at, texts = np.concatenate([at, rest]), [*texts, *[declared.default] * len(rest)]
+        at = np.concatenate([at, rest])
+        parts.append(pa.array([declared.default] * len(rest), pa.large_string()))
+    texts = parts[0] if len(parts) == 1 else pa.concat_arrays(parts) if parts else None
     return at, texts
 
 
 def _to_column(
-    declared: Key, at: IntArray, texts: list[str], count: int, where: str, report: Report
+    declared: Key, at: IntArray, texts: Any, count: int, where: str, report: Report
 ) -> Any:
     """Return the texts of a key as a column."""
     name = declared.name.lower()
@@ -77,17 +79,18 @@ def _to_column(
         return _scatter(read_wkt(texts, where, report), at, count, None)
     if declared.kind in _KINDS_OF_NUMBER or name in _NUMBERS:
         return _scatter(_to_numbers(texts, where, report), at, count, np.nan)
-    distinct = set(texts)
-    if declared.kind == "boolean" or distinct <= {"True", "False"}:
-        values = np.array([_TRUTH.get(text.strip()) for text in texts], dtype=object)
-    elif distinct & _NOTHING or any(text[:1] == "[" for text in distinct):
-        plain = {text: None if text in _NOTHING else join_list(text) for text in distinct}
-        values = np.array([plain[text] for text in texts], dtype=object)
+    coded = texts.dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    if declared.kind == "boolean" or set(distinct) <= {"True", "False"}:
+        known = [_TRUTH.get(text.strip()) for text in distinct]
+        if None not in known and len(set(at.tolist())) == count:
+            column = np.zeros(count, dtype=bool)
+            column[at] = np.array(known, dtype=bool)[coded.indices.to_numpy()]
+            return column
+        values = np.array(known, dtype=object)
     else:
-        values = np.array(texts, dtype=object)
-    column = _scatter(values, at, count, None)
-    known = {type(value) for value in set(column.tolist())} if len(distinct) < 5 else {str}
-    return column.astype(bool) if known == {bool} else column
+        values = np.array([_NOTHING.get(t, join_list(t)) for t in distinct], dtype=object)
+    return _scatter(values[coded.indices.to_numpy()], at, count, None)
 
 
 def _scatter(values: Any, at: IntArray, count: int, missing: Any) -> Any:
@@ -97,18 +100,23 @@ def _scatter(values: Any, at: IntArray, count: int, missing: Any) -> Any:
     return column
 
 
-def _to_numbers(texts: list[str], where: str, report: Report) -> npt.NDArray[np.float64]:
+def _to_numbers(texts: Any, where: str, report: Report) -> npt.NDArray[np.float64]:
     """Return texts as numbers; what is none is reported and missing."""
-    values = np.array(texts, dtype=object)
     try:
-        return np.asarray(values.astype(np.float64))
-    except ValueError:
-        numbers = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(float)
-        wrong = np.flatnonzero(np.isnan(numbers) & (values != ""))
-        if len(wrong):
-            what = f"{len(wrong)} values are no numbers, such as {texts[wrong[0]]!r}"
-            report.warning(where, what, "taken as missing", count=len(wrong))
-        return np.asarray(numbers)
+        return np.asarray(pc.cast(texts, pa.float64()).to_numpy(zero_copy_only=False))
+    except pa.ArrowInvalid:
+        values = texts.to_pylist()
+    numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(float)
+    wrong = [text for text, n in zip(values, numbers, strict=True) if np.isnan(n) and _says(text)]
+    if wrong:
+        what = f"{len(wrong)} values are no numbers, such as {wrong[0]!r}"
+        report.warning(where, what, "taken as missing", count=len(wrong))
+    return np.asarray(numbers)
+
+
+def _says(text: str) -> bool:
+    """Tell whether a text that is no number says anything."""
+    return text.strip().lower() not in ("", "nan", "none", "<na>")
 
 
 def join_list(text: str) -> str:
@@ -129,32 +137,37 @@ def join_list(text: str) -> str:
     return ";".join(dict.fromkeys(map(str, found)))
 
 
-def read_wkt(texts: list[str], where: str, report: Report) -> Objects:
+def read_wkt(texts: Any, where: str, report: Report) -> Objects:
     """Return geometries; None, and a finding, where a text is none."""
     lines = _read_lines(texts)
     if lines is not None:
         return lines
-    shapes = np.asarray(shapely.from_wkt(texts, on_invalid="ignore"), dtype=object)
+    listed = texts.to_pylist()
+    shapes = np.asarray(shapely.from_wkt(listed, on_invalid="ignore"), dtype=object)
     wrong = np.flatnonzero(shapely.is_missing(shapes))
     if len(wrong):
-        first = texts[wrong[0]][:60]
+        first = listed[wrong[0]][:60]
         what = f"{len(wrong)} geometries cannot be read, such as {first!r}"
         report.warning(where, what, "straight lines are taken", count=len(wrong))
     return shapes
 
 
-def _read_lines(texts: list[str]) -> Objects | None:
-    """Return plain LINESTRINGs, ten times faster than GEOS reads them; None if one is not plain."""
-    if not all(text.startswith(_LINE) and text.endswith(_LINE_END) for text in texts) or not texts:
+def _read_lines(texts: Any) -> Objects | None:
+    """Return plain LINESTRINGs, five times faster than GEOS reads them; None if one is not."""
+    plain = pc.and_(pc.starts_with(texts, _LINE), pc.ends_with(texts, _LINE_END))
+    points = pc.count_substring(texts, ", ").to_numpy() + 1
+    blanks = pc.count_substring(texts, " ").to_numpy()
+    if not pc.all(plain).as_py() or (blanks != 2 * points).any() or (points < 2).any():
         return None
-    inner = pa.array([text[len(_LINE) : -len(_LINE_END)] for text in texts], pa.large_string())
-    points = pc.count_substring(inner, ", ").to_numpy() + 1
-    words = pc.split_pattern(pc.replace_substring(inner, ", ", " "), " ")
-    if (pc.list_value_length(words).to_numpy() != 2 * points).any() or (points < 2).any():
-        return None
+    # all lines as one text of numbers
+    whole = "".join(texts.to_pylist())
+    inner = whole[len(_LINE) : -len(_LINE_END)].replace(_LINE_END + _LINE, " ").replace(", ", " ")
     try:
-        numbers = pc.cast(words.flatten(), pa.float64()).to_numpy()
+        words = pc.split_pattern(pa.array([inner], pa.large_string()), " ").flatten()
+        numbers = pc.cast(words, pa.float64()).to_numpy()
     except pa.ArrowInvalid:
         return None
-    owner = np.repeat(np.arange(len(texts)), points)
+    if len(numbers) != 2 * points.sum():
+        return None
+    owner = np.repeat(np.arange(len(points)), points)
     return np.asarray(shapely.linestrings(numbers.reshape(-1, 2), indices=owner), dtype=object)

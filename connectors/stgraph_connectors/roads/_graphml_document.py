@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 import numpy as np
+import pyarrow as pa
 
 from stgraph_connectors.roads._graphml_flat import Elements, scan_flat
 
@@ -124,6 +125,7 @@ class _Reader:
             elements.extend({name: [row.get(name) for row in rows] for name in names}, len(rows))
             for (owner, key), (at, texts) in self._data.items():
                 if owner == scope:
+                    texts = pa.array(texts, pa.large_string())
                     elements.put(key, np.array(at, dtype=np.int64) + before, texts)
         return document
 

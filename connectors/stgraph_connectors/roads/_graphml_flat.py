@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from stgraph.graph import BoolArray, IntArray
 
@@ -32,7 +35,8 @@ class Elements:
 
     count: int = 0
     attributes: dict[str, list[str | None]] = field(default_factory=dict)  # of the tags
-    texts: dict[str, list[tuple[IntArray, list[str]]]] = field(default_factory=dict)  # by key
+    # by key: positions of elements, and their texts as an Arrow array of large_string
+    texts: dict[str, list[tuple[IntArray, Any]]] = field(default_factory=dict)
 
     def extend(self, attributes: dict[str, list[str | None]], count: int) -> None:
         """Add some elements with the attributes of their tags."""
@@ -42,7 +46,7 @@ class Elements:
             column.extend(attributes.get(name) or [None] * count)
         self.count += count
 
-    def put(self, key: str, at: IntArray, texts: list[str]) -> None:
+    def put(self, key: str, at: IntArray, texts: Any) -> None:
         """Add the texts that the elements at some positions have for a key."""
         self.texts.setdefault(key, []).append((at, texts))
 
@@ -71,31 +75,36 @@ def scan_flat(body: bytes) -> tuple[Elements, Elements] | None:
         tags = _find_tags(body.replace(b"\r\n", b"\n") if b"\r" in body else body)
         opens = tags.is_node | tags.is_edge
         is_edge = tags.is_edge[opens]
-        at = np.flatnonzero(tags.is_data)
-        # in the order of the document, which memory likes
-        texts = _slices(tags.body, tags.stop[at] + 1, tags.start[at + 1])
-        if b"&" in tags.body:
-            texts = _resolve(texts)
-        values = np.array(texts, dtype=object)
-        owner = np.cumsum(opens)[at] - 1  # which of all elements
+        owner = np.cumsum(opens)[tags.is_data] - 1  # which of all elements
+        values = _values(tags)
         return _take(tags, values, owner, ~is_edge), _take(tags, values, owner, is_edge)
-    except (_UnusualError, UnicodeDecodeError):
+    except (_UnusualError, UnicodeDecodeError, pa.ArrowInvalid):
         return None
 
 
-def _take(
-    tags: _Tags, values: npt.NDArray[np.object_], owner: IntArray, chosen: BoolArray
-) -> Elements:
+def _values(tags: _Tags) -> Any:
+    """Return the texts of all data and, between them, what is between: an array without a copy."""
+    at = np.flatnonzero(tags.is_data)
+    bounds = np.stack([tags.stop[at] + 1, tags.start[at + 1]], axis=1).ravel().astype(np.int64)
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(tags.body)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), max(len(bounds) - 1, 0), buffers)
+
+
+def _take(tags: _Tags, values: Any, owner: IntArray, chosen: BoolArray) -> Elements:
     """Return the chosen ones of all elements."""
     opened = np.flatnonzero(tags.is_node | tags.is_edge)[chosen]
     elements = Elements()
     elements.extend(_attributes(tags, opened), len(opened))
     position = np.cumsum(chosen) - 1
     chosen_data = chosen[owner]
+    has_references = b"&" in tags.body
     for code, key in enumerate(tags.keys):
         rows = np.flatnonzero(chosen_data & (tags.key == code))
         if len(rows):
-            elements.put(key, position[owner[rows]], values[rows].tolist())
+            texts = values.take(pa.array(2 * rows)).cast(pa.large_string())
+            if has_references and pc.any(pc.match_substring(texts, "&")).as_py():
+                texts = pa.array(_resolve(texts.to_pylist()), pa.large_string())
+            elements.put(key, position[owner[rows]], texts)
     return elements
 
 

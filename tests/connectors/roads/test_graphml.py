@@ -176,8 +176,8 @@ def test_quick_scan_and_expat_agree_on_any_text(names: list[str], bare: bool, cl
     for ours, theirs in ((quick.nodes, slow.nodes), (quick.edges, slow.edges)):
         assert ours.count == theirs.count == 3
         assert ours.attributes == theirs.attributes
-        assert {k: [t for _, t in v] for k, v in ours.texts.items()} == {
-            k: [t for _, t in v] for k, v in theirs.texts.items()
+        assert {k: [t.to_pylist() for _, t in v] for k, v in ours.texts.items()} == {
+            k: [t.to_pylist() for _, t in v] for k, v in theirs.texts.items()
         }
 
 
