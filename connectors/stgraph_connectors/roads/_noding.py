@@ -8,7 +8,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyproj
 import shapely
 from scipy.sparse import csr_array
@@ -130,18 +129,23 @@ def _gather(ends: Float64Array, crs: pyproj.CRS, tolerance_m: float) -> tuple[Fl
 def _separate_levels(place: IntArray, level: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Return the junction of each end, and place and level of each junction."""
     level = level.copy()
-    ends = pd.DataFrame({"place": place, "level": level})
-    groups = ends.groupby(["place", "level"]).size().rename("ends").reset_index()
-    for _, here in groups[groups["place"].duplicated(keep=False)].groupby("place"):
-        at = np.flatnonzero(place == here["place"].iloc[0])
-        through = here.loc[here["ends"] >= 2, "level"].to_numpy()
-        if len(through) < 2:
-            level[at] = through[0] if len(through) else here["level"].iloc[0]
-            continue
-        for alone in here.loc[here["ends"] < 2, "level"]:
-            level[at[level[at] == alone]] = through[np.argmin(np.abs(through - alone))]
+    order = np.lexsort((level, place))
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    for ends in np.split(order, starts[1:]) if np.ptp(level) else []:
+        if level[ends[0]] != level[ends[-1]]:
+            level[ends] = _join_single_ends(level[ends])
     both, junction = np.unique(np.stack([place, level], axis=1), axis=0, return_inverse=True)
     return junction.reshape(-1), both[:, 0], both[:, 1]
+
+
+def _join_single_ends(levels: IntArray) -> IntArray:
+    """Return the levels of ends at one place, where none goes on alone if others go on."""
+    known, count = np.unique(levels, return_counts=True)
+    through = known[count >= 2]
+    if len(through) < 2:
+        return np.full_like(levels, through[0] if len(through) else known[0])
+    nearest = through[np.abs(levels[:, None] - through).argmin(axis=1)]
+    return np.where(np.isin(levels, through), levels, nearest)
 
 
 def _move_ends(
@@ -171,7 +175,12 @@ def _to_plane(xy: Float64Array, crs: pyproj.CRS) -> Float64Array:
     if metric == "projected":
         return metres
     corners = gpd.GeoSeries(shapely.points([xy.min(axis=0), xy.max(axis=0)]), crs=crs)
-    there = pyproj.Transformer.from_crs(crs, corners.estimate_utm_crs(), always_xy=True)
+    try:
+        plane = corners.estimate_utm_crs()
+    except RuntimeError:  # near the poles UTM has no zone
+        lon, lat = corners.to_crs(4326).union_all().centroid.coords[0]
+        plane = pyproj.CRS(f"+proj=aeqd +lon_0={lon} +lat_0={lat}")
+    there = pyproj.Transformer.from_crs(crs, plane, always_xy=True)
     return np.column_stack(there.transform(xy[:, 0], xy[:, 1]))
 
 

@@ -141,3 +141,36 @@ def test_loops_and_parallel_lines_stay() -> None:
     noded = node("0 0, 5 0, 5 5, 0 0", "0 0, 9 9", "0 0, 9 0, 9 9")
     assert noded.source.tolist() == [0, 0, 0]
     assert noded.target.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "middle", [(174.9999, -36.8), (12.0, 89.9), (179.9999, 0.0), (-70.0, -85.0)]
+)
+def test_cutting_works_anywhere_on_earth(middle: tuple[float, float]) -> None:
+    """At the poles, where UTM ends, and beside the line where the date changes."""
+    x, y = middle
+    lines = (f"{x - 0.01} {y}, {x} {y}, {x + 0.01} {y}", f"{x} {y}, {x} {y - 0.01}")
+    assert len(node(*lines, crs=pyproj.CRS(4326), split=True).lines) == 3
+
+
+def test_joining_does_not_depend_on_the_order_of_lines_at_random() -> None:
+    """Fifty random nets on a small grid, with levels: shuffled, they are the same network."""
+    rng = np.random.default_rng(7)
+    for _ in range(50):
+        ends = rng.integers(0, 4, (12, 4))
+        ends = ends[(ends[:, :2] != ends[:, 2:]).any(axis=1)]
+        lines = [f"{a} {b}, {c} {d}" for a, b, c, d in ends]
+        level = rng.integers(0, 3, len(lines))
+        order = rng.permutation(len(lines))
+        found = [
+            sorted(
+                (net.lines[i].wkt, *net.xy[net.source[i]], *net.xy[net.target[i]],
+                 net.level[net.source[i]], net.level[net.target[i]])
+                for i in range(len(net.lines))
+            )
+            for net in (
+                node(*lines, level=level.tolist(), split=True),
+                node(*(lines[i] for i in order), level=level[order].tolist(), split=True),
+            )
+        ]  # fmt: skip
+        assert found[0] == found[1]
