@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import shapely
@@ -31,6 +31,8 @@ from stgraph.neighbours.gaussian import check_threshold
 from stgraph.neighbours.snapping import Side, Snapping, snap_stations
 from stgraph.report import Report
 
+Ways = Literal["drive", "drive_service", "walk", "bike", "all"]
+
 _ROADS = "`roads`"
 _MANY = 4_000_000  # pairs collected before those that cannot count are dropped
 _SLACK = 0.98  # lengths along a road may be this much of the straight line, by rounding
@@ -51,7 +53,7 @@ def build_network(
     heading_column: str | None = None,
     road_column: str | None = None,
     side: Side | None = None,
-    network: str = "drive",
+    network: Ways | None = None,
 ) -> STGraph:
     """Connect stations by the distance along directed roads.
 
@@ -84,7 +86,8 @@ def build_network(
         How stations get onto the roads: see `snap_stations`. Where nothing tells the direction of
         a two-way street, the station counts for both.
     network
-        Which ways of a file are roads: ``"drive"``, ``"walk"``, ...; see the connector.
+        Which ways of an OpenStreetMap file are roads: ``"drive"``, ``"drive_service"``,
+        ``"walk"``, ``"bike"`` or ``"all"``. None: those of the connector, ``"drive"``.
 
     Returns
     -------
@@ -154,7 +157,7 @@ def build_network(
     return finish_graph(graph, pairs, weights, how=how | notes, report=report, join=join)
 
 
-def _read_file(path: str | os.PathLike[str], network: str) -> STGraph:
+def _read_file(path: str | os.PathLike[str], network: Ways | None) -> STGraph:
     """Return the road network of a file."""
     read = registry.load("connectors", "roads")
     graph: STGraph = read(Path(path), nodes="junctions", network=network)

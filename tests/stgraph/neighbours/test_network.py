@@ -391,7 +391,7 @@ def test_roads_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """A path goes to the connector `roads`, as a config gives it."""
     asked: list[tuple[Any, ...]] = []
 
-    def read(source: Path, *, nodes: str, network: str) -> STGraph:
+    def read(source: Path, *, nodes: str, network: str | None) -> STGraph:
         asked.append((source, nodes, network))
         return LOOP
 
@@ -402,6 +402,27 @@ def test_roads_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     stations = make_stations({"x": (300, 0), "y": (700, 0)})
     assert build_network(stations, "city.osm.pbf", network="walk").n_edges >= 1
     assert asked == [(Path("city.osm.pbf"), "junctions", "walk")]
+
+
+@pytest.mark.data
+def test_streets_of_a_town(data_dir: Path) -> None:
+    """From an OpenStreetMap file to edges, with whatever restrictions the town has."""
+    path = data_dir / "osm-small" / "krems.osm.gz"
+    roads = registry.load("connectors", "roads")(path, nodes="junctions")
+    lines = roads.edges.geometry.to_numpy()[::20]
+    points = gpd.GeoSeries(shapely.line_interpolate_point(lines, 0.4, normalized=True), crs=4326)
+    stations = gpd.GeoDataFrame(geometry=points)
+    graph = build_network(stations, path, side="right", weight="length")
+    same = build_network(stations, build_line_graph(roads), side="right", weight="length")
+    assert graph.n_edges > 500
+    assert graph.edges is not None
+    # straight lines are never longer (to the precision of both)
+    xy = points.to_crs(points.estimate_utm_crs())
+    straight = xy.iloc[graph.edge_index[0]].distance(xy.iloc[graph.edge_index[1]], align=False)
+    assert (straight.to_numpy() <= graph.edges["length_m"].to_numpy() * 1.01 + 20).all()
+    # the line graph has no turning back at dead ends, else it is the same network
+    assert same.n_edges <= graph.n_edges
+    assert same.edge_weight.max() <= 10_000
 
 
 def test_stations_off_the_road_stay_without_edges() -> None:
