@@ -20,7 +20,6 @@ from stgraph_connectors.grids._boundary import Boundary
 Int64Array = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _BLOCK = 200_000  # candidates looked at together
-_MOST_CANDIDATES = 20  # cells of the bounding box per cell allowed, above which a boundary is thin
 _NO_SHARE = 1e-9  # a cell with less of its area inside only touches the boundary
 _WIDE_DEGREES = 9.0  # from the middle of a UTM zone; squares are 1 % off there
 
@@ -121,16 +120,16 @@ def make_squares(
         what = f"{size_m:g} m is larger than the boundary of {width:,.0f} m x {height:,.0f} m"
         report.error("`size_m`", what, "use smaller squares")
         return None
-    first_row, last_row = int(np.floor(south / unit)), int(np.ceil(north / unit))
-    first_column, last_column = int(np.floor(west / unit)), int(np.ceil(east / unit))
-    shape = last_row - first_row, last_column - first_column
     what = f"squares of {size_m:g} m over {boundary.area_m2() / 1e6:,.0f} km²"
     todo = "use larger squares or a smaller boundary"
-    least = max(area.area / unit**2, shape[0] * shape[1] / _MOST_CANDIDATES)
-    if too_many(least, what, options, todo, report):
+    if too_many(area.area / unit**2, what, options, todo, report):
         return None
-    row, column, share = _inside(area, shape, (first_row, first_column), unit, options.min_share)
+    rows = int(np.floor(south / unit)), int(np.ceil(north / unit))
+    row, column, share = _inside(area, rows, unit, options)
     if too_many(len(row), what, options, todo, report):
+        return None
+    if not len(row):
+        report.error("`min_share`", "no cell has so much of it inside", "use a smaller share")
         return None
     boxes = shapely.box(column * unit, row * unit, (column + 1) * unit, (row + 1) * unit)
     ids = np.char.add(np.char.add(row.astype(str), "_"), column.astype(str)).astype(object)
@@ -155,24 +154,34 @@ def _local_plane(boundary: Boundary, report: Report) -> pyproj.CRS:
 
 
 def _inside(
-    area: Any, shape: tuple[int, int], first: tuple[int, int], unit: float, min_share: float
+    area: Any, rows: tuple[int, int], unit: float, options: CellOptions
 ) -> tuple[Int64Array, Int64Array, Floats]:
-    """Return row, column and share inside of the squares that meet an area, block by block."""
-    shapely.prepare(area)
-    n_rows, n_columns = shape
-    at_once = max(1, _BLOCK // n_columns)
-    rows, columns, shares = [], [], []
-    for start in range(0, n_rows, at_once):
-        block = np.arange(start, min(start + at_once, n_rows)) + first[0]
-        row = np.repeat(block, n_columns)
-        column = np.tile(np.arange(n_columns) + first[1], len(block))
+    """Return row, column and share inside of the squares that meet an area, strip by strip.
+
+    It stops where more squares were found than are allowed.
+    """
+    west, _, east, _ = area.bounds
+    at_once = max(1, int(_BLOCK * unit // (east - west)))
+    found: list[tuple[Int64Array, Int64Array, Floats]] = []
+    n_found = 0
+    for start in range(rows[0], rows[1], at_once):
+        stop = min(start + at_once, rows[1])
+        part = shapely.intersection(area, shapely.box(west, start * unit, east, stop * unit))
+        if shapely.area(part) == 0 or n_found > options.max_cells:
+            continue
+        low, _, high, _ = part.bounds
+        columns = np.arange(int(np.floor(low / unit)), int(np.ceil(high / unit)))
+        row = np.repeat(np.arange(start, stop), len(columns))
+        column = np.tile(columns, stop - start)
         boxes = shapely.box(column * unit, row * unit, (column + 1) * unit, (row + 1) * unit)
-        share = share_inside(boxes, area)
-        kept = (share > _NO_SHARE) & (share >= min_share)
-        rows.append(row[kept])
-        columns.append(column[kept])
-        shares.append(share[kept])
-    return np.concatenate(rows), np.concatenate(columns), np.concatenate(shares)
+        shapely.prepare(part)
+        share = share_inside(boxes, part)
+        kept = (share > _NO_SHARE) & (share >= options.min_share)
+        found.append((row[kept], column[kept], share[kept]))
+        n_found += int(kept.sum())
+    none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
+    row, column, share = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
+    return row, column, share
 
 
 def share_inside(shapes: npt.NDArray[np.object_], area: Any) -> Floats:
@@ -265,6 +274,9 @@ def make_hexagons(
     )
     nodes = nodes[(share > _NO_SHARE) & (share >= options.min_share)]
     if too_many(len(nodes), what, options, todo, report):
+        return None
+    if not len(nodes):
+        report.error("`min_share`", "no cell has so much of it inside", "use a smaller share")
         return None
     return Hexagons(_finish(nodes, area, options), resolution, options.clip)
 

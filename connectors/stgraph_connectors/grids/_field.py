@@ -83,6 +83,9 @@ class Field(Protocol):
     ) -> npt.NDArray[np.float32]:
         """Return (steps, rows, columns), NaN where there is no data; 1 step without time."""
 
+    def close(self) -> None:
+        """Close the files that were opened for it."""
+
 
 def make_axis(
     centres: Floats,

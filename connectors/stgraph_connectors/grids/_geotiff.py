@@ -77,6 +77,9 @@ class TiffField:
     bands: dict[str, list[tuple[Path, int]]]  # of every variable, by step
     chunk_steps: int = 1
 
+    def close(self) -> None:
+        """Nothing stays open."""
+
     def read(
         self, variable: str, steps: slice, rows: slice, columns: slice
     ) -> npt.NDArray[np.float32]:

@@ -57,6 +57,12 @@ class NetcdfField:
     dimensions: Dimensions
     picked: Mapping[str, int]  # position on every other dimension
     chunk_steps: int
+    is_ours: bool  # opened here, not by the caller
+
+    def close(self) -> None:
+        """Close the file, unless it is the caller's."""
+        if self.is_ours:
+            self.dataset.close()
 
     def read(
         self, variable: str, steps: slice, rows: slice, columns: slice
@@ -106,7 +112,7 @@ def open_dataset(path: Path, report: Report) -> Any | None:
 
 
 def read_dataset(
-    dataset: Any, name: str, options: FieldOptions, report: Report
+    dataset: Any, name: str, options: FieldOptions, report: Report, *, is_ours: bool
 ) -> NetcdfField | None:
     """Return the variables of a dataset that share a grid, or None with findings."""
     given: dict[Kind, str | None] = {
@@ -148,7 +154,7 @@ def read_dataset(
     )
     return NetcdfField(
         dataset, name, *axes, crs, variables, moments, first, picked,
-        _chunk_steps(dataset, names, first),
+        _chunk_steps(dataset, names, first), is_ours,
     )  # fmt: skip
 
 

@@ -24,6 +24,11 @@ class JoinedField:
     starts: npt.NDArray[np.int64]  # first step of every part, and the end
     chunk_steps: int
 
+    def close(self) -> None:
+        """Close the files of all parts."""
+        for part in self.parts:
+            part.close()
+
     @property
     def x(self) -> Axis:
         """Columns."""

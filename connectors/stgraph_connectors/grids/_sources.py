@@ -35,7 +35,7 @@ def open_source(
 ) -> Field | None:
     """Return the source as a field."""
     if isinstance(source, Dataset):
-        return read_dataset(source, "`source`", options, report)
+        return read_dataset(source, "`source`", options, report, is_ours=False)
     paths = _paths(source, report)
     if not paths:
         return None
@@ -45,7 +45,7 @@ def open_source(
     for path in paths:
         dataset = open_dataset(path, report)
         if dataset is not None:
-            fields.append(read_dataset(dataset, path.name, options, report))
+            fields.append(read_dataset(dataset, path.name, options, report, is_ours=True))
     good = [field for field in fields if field is not None]
     if len(good) < len(paths):
         return None

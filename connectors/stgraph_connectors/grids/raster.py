@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -150,23 +151,20 @@ def read_raster(
     first = None if first_time is None else pd.Timestamp(first_time)
     tiff_options = TiffOptions(wanted, time_pattern, first, step_minutes, feature, system)
     field = _need(open_source(source, field_options, tiff_options, report), report)
-    layers = [v for v in field.variables if v.name != mask or v.name in names]
-    _check_names(field, layers, mask, units, roles, report)
-    window = _need(choose_window(field, box, every, report=report), report)
-    span = _Span(start, stop, zone, step_minutes, calendar)
-    steps = _choose_steps(field, layers, span, report)
-    _check_size(field, window, layers, steps, (max_cells, max_values), report)
-    report.raise_errors(DataError, title=_TITLE)
-    signal = _read(field, layers, window, steps, (mask, mask_keep), reduce)
+    with closing(field):
+        layers = [v for v in field.variables if v.name != mask or v.name in names]
+        _check_names(field, layers, mask, units, roles, report)
+        window = _need(choose_window(field, box, every, report=report), report)
+        span = _Span(start, stop, zone, step_minutes, calendar)
+        steps = _choose_steps(field, layers, span, report)
+        _check_size(field, window, layers, steps, (max_cells, max_values), report)
+        report.raise_errors(DataError, title=_TITLE)
+        signal = _read(field, layers, window, steps, (mask, mask_keep), reduce)
     _note_dropped(signal, field.name, mask, report)
     report.raise_errors(DataError, title=_TITLE)
     graph = _build(signal, window, steps, zone, units or {}, roles or {})
-    provenance = {
-        **graph.provenance,
-        "source": source_names(source),
-        "findings": report.to_json(),
-    }
-    graph = graph.replace(provenance=provenance)
+    notes = {"source": source_names(source), "findings": report.to_json()}
+    graph = graph.replace(provenance={**graph.provenance, **notes})
     return graph if neighbours == "none" else build_k_ring(graph, k=rings, rule=neighbours)
 
 
@@ -327,6 +325,7 @@ class _Signal:
     kept: npt.NDArray[np.int64]  # positions of the cells in the window
     n_masked: int  # cells that the mask has dropped
     n_empty: int  # cells without data
+    n_infinite: int  # values that are no finite number of 32 bits
     values: npt.NDArray[np.float32] | None  # (T, N, F)
     features: tuple[Variable, ...]
     columns: dict[str, npt.NDArray[np.float32]]  # of what never changes
@@ -357,6 +356,7 @@ def _read(
             columns[variable.name] = part[0, kept]
     features = tuple(v for v in layers if v.in_time and chosen is not None)
     known = np.zeros(len(kept), dtype=bool)
+    n_infinite = 0
     values = None
     if chosen is not None and features:
         shape = (len(chosen.steps.time), len(kept), len(features))
@@ -369,15 +369,28 @@ def _read(
                 place = chosen.steps.position[wanted]
                 here = part[chosen.source[wanted] - start][:, kept]
                 values[place[place >= 0], :, f] = here[place >= 0]
-        for step in values:  # step by step: a mask of all values would be large
-            known |= np.isfinite(step).any(axis=1)
+        known, n_infinite = _blank_infinite(values)
     else:
         for column in columns.values():
             known |= np.isfinite(column)
     if not known.all():
         values = None if values is None else values[:, known]
         columns = {name: column[known] for name, column in columns.items()}
-    return _Signal(kept[known], n_masked, int((~known).sum()), values, features, columns)
+    return _Signal(
+        kept[known], n_masked, int((~known).sum()), n_infinite, values, features, columns
+    )
+
+
+def _blank_infinite(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.bool_], int]:
+    """Make infinite values missing; return which cells have any data, and how many were infinite."""
+    known, n_infinite = np.zeros(values.shape[1], dtype=bool), 0
+    for step in values:  # step by step: a mask of all values would be large
+        finite = np.isfinite(step)
+        known |= finite.any(axis=1)
+        if not finite.all():
+            n_infinite += int(np.isinf(step).sum())
+            step[~finite] = np.nan
+    return known, n_infinite
 
 
 def _note_dropped(signal: _Signal, name: str, mask: str | None, report: Report) -> None:
@@ -385,6 +398,9 @@ def _note_dropped(signal: _Signal, name: str, mask: str | None, report: Report) 
     if signal.n_masked:
         what = f"{signal.n_masked:,} cells are outside of `{mask}`"
         report.info(name, what, "they are no nodes", count=signal.n_masked)
+    if signal.n_infinite:
+        what = f"{signal.n_infinite:,} values are no finite 32-bit numbers"
+        report.warning(name, what, "they count as missing", count=signal.n_infinite)
     if not len(signal.kept):
         report.error(name, "no cell holds a value, the raster is empty", "check no-data and mask")
     elif signal.n_empty:

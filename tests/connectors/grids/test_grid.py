@@ -87,6 +87,15 @@ def test_share_clip_and_smallest_share() -> None:
     assert read_grid(triangle, **options, **beyond).values.sum() == 2
 
 
+def test_a_thin_boundary_costs_its_own_cells_only() -> None:
+    """A diagonal of 400 squares does not look at the 160,000 of its box."""
+    path = shapely.LineString([(0, 0), (400_000, 400_000)]).buffer(1)
+    graph = read_grid(plane(path), size_m=1000, grid_crs=25832, neighbours="none", max_cells=2000)
+    assert 400 <= graph.n_nodes <= 1210
+    row, column = graph.nodes["row"], graph.nodes["column"]
+    assert (row - column).abs().max() <= 1
+
+
 def test_hexagons_cover_the_boundary() -> None:
     """Ids are H3 indices; their outlines leave no part of the boundary uncovered."""
     graph = read_grid(BOX, cell="hexagon", resolution=8)
@@ -347,6 +356,8 @@ def test_options_that_do_not_fit_are_told_together() -> None:
          {"cell": "hexagon", "resolution": 16}),
         (r"`resolution`: is missing for cell='hexagon'", {"cell": "hexagon"}),
         (r"`size_m`: 500 m is larger than the boundary of 30 m x 20 m", {"size_m": 500}),
+        (r"`min_share`: is 2; give a number of at least 0 and at most 1", {"min_share": 2}),
+        (r"`min_share`: no cell has so much of it inside", {"size_m": 21, "min_share": 1}),
         (r"`grid_crs`: 99999 is no CRS", {"grid_crs": 99999}),
         (r"`grid_crs`: WGS 84 is no plane", {"grid_crs": 4326}),
         (r"`trips`: is given beside `points`", {"trips": "a.csv", "points": "b.csv"}),

@@ -286,6 +286,25 @@ def test_files_of_one_year_each(tmp_path: Path) -> None:
         read_raster(tmp_path)
 
 
+def test_files_are_closed_again(tmp_path: Path) -> None:
+    """A file that was read can be written anew, and a dataset of the caller stays open."""
+    path = store(field(), tmp_path / "t.nc")
+    read_raster(path)
+    store(field((1, 2, 2)), path)
+    assert read_raster(path).n_nodes == 4
+    with xr.open_dataset(path) as dataset:
+        read_raster(dataset)
+        assert read_raster(dataset).n_nodes == 4
+
+
+def test_infinite_values_count_as_missing() -> None:
+    dataset = field()
+    dataset["temperature"][0, 0, 0] = np.inf
+    graph = read_raster(dataset)
+    assert not graph.mask[0, 0, 0]
+    assert "1 values are no finite 32-bit numbers" in str(graph.report)
+
+
 # ---------------------------------------------------------------- time
 
 
