@@ -126,7 +126,7 @@ def read_speeds(
     """Return the speed of every row in km/h, NaN where it says none, and the column."""
     found = find_column(column, "speed_column", table, report)
     speeds = np.full(len(table.frame), np.nan)
-    if found is None:
+    if found is None or pd.api.types.is_bool_dtype(table.frame[found].dtype):
         return speeds, None
     raw = table.frame[found]
     factor = KMH[unit or _unit_of(str(found)) or "km/h"]

@@ -66,6 +66,8 @@ def read_layer(
         if layer is not None and plain_suffix(path) not in _LAYERED:
             report.warning(path.name, f"is a single table, not {layer!r}", "layer= was not used")
             layer = None
+    elif isinstance(source, gpd.GeoSeries):
+        source = gpd.GeoDataFrame(geometry=source)
     elif layer is not None:
         report.warning("`lines`", f"is a single table, not {layer!r}", "layer= was not used")
         layer = None
@@ -150,7 +152,9 @@ def _take_lines(
     if several:
         what = f"{several} rows have lines of several parts"
         report.info(table.name, what, "each part is a road of its own", count=several)
-    return parts[is_line], rows[is_line]
+    lines, rings = parts[is_line], parts_kind[is_line] == 2
+    lines[rings] = [shapely.LineString(ring.coords) for ring in lines[rings]]
+    return lines, rows[is_line]
 
 
 def _drop_unusable(
@@ -193,6 +197,9 @@ def _check_places(
     report: Report,
 ) -> None:
     """Note lines that cannot be where the CRS says, and what may have happened to them."""
+    if crs.is_geocentric:
+        report.error(table.name, f"is in the geocentric {crs.name}", "call to_crs(4326) on it")
+        return
     west, south, east, north = shapely.bounds(lines).T
     x = np.where(np.abs(west) > np.abs(east), west, east)
     y = np.where(np.abs(south) > np.abs(north), south, north)

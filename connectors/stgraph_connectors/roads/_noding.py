@@ -87,6 +87,10 @@ def node_lines(
     xy = xy[place]
     source, target = junction[: len(lines)], junction[len(lines) :]
     lines = _move_ends(lines, xy[source], xy[target], name, report)
+    short = shapely.length(lines) == 0
+    if short.all():
+        todo = "make snap_tolerance_m= smaller"
+        report.error(name, f"all lines are shorter than {tolerance_m:g} m", todo)
     origin = np.arange(len(lines))
     part = np.zeros(len(lines), dtype=np.int64)
     touches = _find_touches(lines, level, xy, level_of, crs, max(tolerance_m, 1e-6))

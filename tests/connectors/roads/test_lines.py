@@ -215,6 +215,14 @@ def test_parts_levels_and_heights() -> None:
     assert "1 lines have heights" in str(flat.report)
 
 
+def test_collections_rings_and_series() -> None:
+    """Lines within collections, a ring, and geometry without a table."""
+    ring = "LINEARRING (100 0, 200 0, 200 100, 100 0)"
+    mixed = f"GEOMETRYCOLLECTION (POINT (0 0), {TEE[0]}, MULTILINESTRING ((100 0, 300 0)))"
+    graph = read_road_lines(layer(mixed, ring).geometry, nodes="junctions", oneway="forward")
+    assert ends(graph) == [((0, 0), (100, 0)), ((100, 0), (300, 0)), ((100, 0), (100, 0))]
+
+
 def test_lines_are_cut_where_others_end_on_them() -> None:
     """A long road and a side road that ends on it."""
     roads = layer("LINESTRING (0 0, 300 0)", TEE[2], ref=["B1", "side"])
@@ -303,6 +311,8 @@ def test_single_swapped_lines_are_told() -> None:
         (layer(*TEE, crs=4326), {}, "outside of the globe, these look like metres"),
         (layer("LINESTRING (8 49, 9 49)", shift=False), {}, "looks like degrees, but ETRS89"),
         (layer("LINESTRING (8 8, 8 8)"), {}, "no line is left"),
+        (layer(*TEE, crs=4978), {}, "is in the geocentric WGS 84"),
+        (layer(*TEE), {"snap_tolerance_m": 999}, "all lines are shorter than 999 m"),
         (layer(*TEE).iloc[:0], {}, "has no rows"),
         (layer(*TEE, name=[*"abc"]), {"name_column": "names"}, "did you mean 'name'"),
         (layer(*TEE, key=[1, 1, 2]), {"id_column": "key"}, "1 lines have an id that an earlier"),
