@@ -25,6 +25,7 @@ from stgraph.errors import OutputError, STGraphError
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
     from stgraph.config import JobConfig
     from stgraph.evaluation import Evaluation
+    from stgraph.kriging.holdout import Holdout
 
 app = typer.Typer(
     name="stgraph",
@@ -182,7 +183,8 @@ def evaluate(
     job = _read(config, changes, quiet=quiet)
     forecaster = pipeline.load_checkpoint(job)
     graph = pipeline.load_graph(job)
-    _show_evaluation(job, pipeline.evaluate_job(job, graph, forecaster), json=json)
+    evaluation = pipeline.evaluate_job(job, graph, forecaster)
+    _show_evaluation(job, evaluation, pipeline.holdout_job(job, graph, forecaster), json=json)
 
 
 @app.command()
@@ -279,25 +281,34 @@ def _run(job: JobConfig, *, resume: bool, json: bool) -> None:
         skill = results.summarise(job, result.evaluation)
         outputs = [str(output) for output in result.outputs]
         verdict = result.evaluation.verdict()
-        terminal.print_json({"skill": skill, "verdict": verdict, "outputs": outputs})
+        shown = {"skill": skill, "verdict": verdict, "outputs": outputs}
+        terminal.print_json({**shown, **results.describe_holdout(result.holdout)})
         return
-    _show_evaluation(job, result.evaluation, json=False)
+    _show_evaluation(job, result.evaluation, result.holdout, json=False)
     _show_outputs(result.outputs, json=False)
 
 
-def _show_evaluation(job: JobConfig, evaluation: Evaluation, *, json: bool) -> None:
-    """Print the skill table, the model's rows in bold, and the verdict."""
+def _show_evaluation(
+    job: JobConfig, evaluation: Evaluation, holdout: Holdout | None, *, json: bool
+) -> None:
+    """Print the skill table, the model's rows in bold, and the verdict; then the hold-out."""
     from stgraph import results, terminal
 
     if json:
         skill = results.summarise(job, evaluation)
-        terminal.print_json({"skill": skill, "verdict": evaluation.verdict()})
+        shown = {"skill": skill, "verdict": evaluation.verdict()}
+        terminal.print_json({**shown, **results.describe_holdout(holdout)})
         return
     table = results.skill_table(job, evaluation)
     first, last = (f"{instant:%Y-%m-%d}" for instant in evaluation.span)
     title = f"{evaluation.target} on {evaluation.n_windows} test windows, {first} to {last}"
     terminal.print_table(table, title=title, bold=table["model"] == evaluation.model)
     terminal.print_line(evaluation.verdict())
+    if holdout is not None:
+        table = results.holdout_table(holdout)
+        title = f"{evaluation.target} where there is no sensor: at hidden stations"
+        terminal.print_table(table, title=title, bold=table["method"] == holdout.kept)
+        terminal.print_line(holdout.verdict())
 
 
 def _show_outputs(outputs: Sequence[Path | str], *, json: bool) -> None:

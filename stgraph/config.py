@@ -135,11 +135,29 @@ class ForecastConfig(BaseModel):
     at: dt.datetime | None = None  # last instant known, local unless it has a zone; None: the end
 
 
+class RoadsConfig(BaseModel):
+    """``[roads]``: the road segments that are forecast too, with a sensor or without."""
+
+    model_config = _STAGE
+    connector: str = "roads"  # registered name; see `stgraph info`
+    max_snap_m: Positive = 50.0  # stations further away from every road are on none
+    heading_column: str | None = None  # of the stations: direction of the traffic measured
+    road_column: str | None = None  # of the stations: name or number of their road
+    side: Literal["left", "right"] | None = None  # of the road on which traffic drives
+    near_m: Positive = 1000.0  # way to the nearest sensor up to which support is "near"
+    far_m: Positive = 5000.0  # and up to which it is "far"; "none" beyond
+    learn: bool = True  # False: interpolate only
+    hide: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the sensors hidden to measure
+    draws: Annotated[int, Field(ge=0)] = 3  # how often; 0 measures nothing
+    options: Mapping[str, Any] = Field(default_factory=dict)  # the connector's own keys
+
+
 class OutputConfig(BaseModel):
     """``[[output]]``: one file or database, written by a sink."""
 
     model_config = _STAGE
     sink: str  # registered name; see `stgraph info`
+    of: Literal["stations", "segments"] = "stations"  # segments: every road of [roads]
     path: Path | None = None  # of a file, relative to the run folder
     dsn: SecretStr | None = None  # of a database, a libpq connection string; never shown
     options: Mapping[str, Any] = Field(default_factory=dict)  # the sink's own keys
@@ -174,6 +192,7 @@ class JobConfig(BaseModel):
     evaluate: EvaluateConfig = EvaluateConfig()
     forecast: ForecastConfig = ForecastConfig()
     style: Mapping[str, Any] = Field(default_factory=dict)  # of every output that takes a style
+    roads: RoadsConfig | None = None
     output: tuple[OutputConfig, ...] = ()
     run: RunConfig = RunConfig()
 
@@ -184,10 +203,12 @@ def dump_job(job: JobConfig) -> dict[str, Any]:
     for number, output in enumerate(job.output):
         if output.dsn is not None:
             values["output"][number]["dsn"] = describe_secret(output.dsn)
-    tables: list[tuple[Any, Any]] = [(values["data"], job.data)]
-    tables += zip(values["source"], job.source, strict=True)
-    for table, stage in tables:
-        for name, option in stage.options.items():
+    for table, stage in (
+        (values["data"], job.data),
+        (values["roads"], job.roads),
+        *zip(values["source"], job.source, strict=True),
+    ):
+        for name, option in ({} if stage is None else stage.options).items():
             if isinstance(option, SecretStr):
                 table["options"][name] = describe_secret(option, name=name)
     return values

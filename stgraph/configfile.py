@@ -36,6 +36,7 @@ from stgraph.config import (
     JobConfig,
     OutputConfig,
     PrepareConfig,
+    RoadsConfig,
     SourceConfig,
 )
 from stgraph.errors import ConfigError, nearest_name
@@ -58,6 +59,7 @@ class _Owner(NamedTuple):
 _OWNERS = {
     "data": _Owner("connectors", "connector", 0),
     "source": _Owner("connectors", "connector", 0),
+    "roads": _Owner("connectors", "connector", 0),
     "graph": _Owner("neighbours", "method", 1),
     "model": _Owner("models", "name", 0),
     "output": _Owner("sinks", "sink", 2),
@@ -225,7 +227,9 @@ def _read_stage(name: str, job: Mapping[str, Any], file: str, origin: Origin) ->
     if name == "data" and not table:
         origin.report.error(where, "is missing", "name the data, as `stgraph init` shows")
         return None
-    model: Any = JobConfig.model_fields[name].annotation
+    if name == "roads" and name not in job:
+        return None
+    model: Any = RoadsConfig if name == "roads" else JobConfig.model_fields[name].annotation
     return _read_table(model, name, table, where, origin)
 
 
@@ -383,6 +387,14 @@ def _check_together(job: JobConfig, file: str, report: Report) -> None:
     if any(not 1 <= step <= horizon for step in steps):
         where = f"{file}, [evaluate] `steps`"
         report.error(where, f"cannot be {list(steps)}", f"give steps from 1 to {horizon}")
+    roads = job.roads
+    if roads is not None and roads.near_m >= roads.far_m:
+        what = f"cannot be {roads.near_m:g} where `far_m` is {roads.far_m:g}"
+        report.error(f"{file}, [roads] `near_m`", what, "give a near limit below the far one")
+    for number, output in enumerate(job.output, start=1):
+        if output.of == "segments" and roads is None:
+            where = f"{file}, [[output]] {number} `of`"
+            report.error(where, "is 'segments', but there is no table [roads]", "name the roads")
     known = registry.names("models")
     for name in job.evaluate.baselines or ():
         if name not in known:

@@ -17,6 +17,7 @@ from stgraph import registry
 from stgraph.config import JobConfig, OutputConfig, describe_secret, dump_job
 from stgraph.errors import InputError
 from stgraph.graph import STGraph
+from stgraph.segments import Segments, observe_segments
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,14 @@ _RECENT = pd.Timedelta(days=7)
 _MAX_VALUES = 2_000_000  # fewer days where there are many nodes, but never less than a window
 
 
-def write_outputs(config: JobConfig, graph: STGraph, forecast: STGraph) -> tuple[Path | str, ...]:
+def write_outputs(
+    config: JobConfig,
+    graph: STGraph,
+    forecast: STGraph,
+    *,
+    segments: Segments | None = None,
+    of_segments: STGraph | None = None,
+) -> tuple[Path | str, ...]:
     """Write a forecast to every output of a job.
 
     Parameters
@@ -36,6 +44,8 @@ def write_outputs(config: JobConfig, graph: STGraph, forecast: STGraph) -> tuple
         The readings that the forecast was made from.
     forecast
         What is written.
+    segments, of_segments
+        The road segments of the job and their forecast, for outputs of segments.
 
     Returns
     -------
@@ -49,8 +59,11 @@ def write_outputs(config: JobConfig, graph: STGraph, forecast: STGraph) -> tuple
     """
     for output in config.output:
         write = registry.load("sinks", output.sink)
-        extra = _what_it_asks_for(write, config, graph, forecast, output)
-        write(forecast, _prepare_target(output), **output.options, **extra)
+        written, readings = forecast, graph
+        if output.of == "segments" and segments is not None and of_segments is not None:
+            written, readings = of_segments, observe_segments(graph, segments, of_segments)
+        extra = _what_it_asks_for(write, config, readings, written, output)
+        write(written, _prepare_target(output), **output.options, **extra)
         logger.info("wrote %s", describe_output(output))
     return tuple(describe_output(output) for output in config.output)
 
@@ -106,7 +119,7 @@ def _what_it_asks_for(
     """Return what a sink wants to know about the job, by the names of its parameters."""
     asked = set(inspect.signature(write).parameters)
     extra: dict[str, Any] = {}
-    if "node_metrics" in asked:  # a database has room for every horizon
+    if "node_metrics" in asked and output.of == "stations":  # a database has room for every horizon
         name = "nodes.csv" if output.dsn is None else "errors.parquet"
         extra["node_metrics"] = _read_metrics(config.run.folder / name, graph)
     if "observations" in asked:

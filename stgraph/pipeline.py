@@ -4,6 +4,8 @@ Every result is written aside and moved into place, in `[run] folder`:
 
     checkpoint/    the fitted model; forecasts in a new process without the training data
     training/      logs, and the state that `--resume` goes on from
+    segments.safetensors  what carries forecasts to road segments, with a table [roads]
+    holdout.csv    errors at stations that were hidden, with a table [roads]
     metrics.csv    errors and skill per model and horizon;  nodes.csv  the same per node
     errors.parquet the same per node and horizon
     report.json    what was read, found, fitted and measured
@@ -34,14 +36,24 @@ from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
 from stgraph.report import Report
 from stgraph.results import summarise, write_metrics, write_text
+from stgraph.segments import (
+    Segments,
+    fit_segments,
+    forecast_segments,
+    load_fitted,
+    load_segments,
+    measure_segments,
+)
 
 if TYPE_CHECKING:  # torch is loaded by the stages that need it
     from stgraph.evaluation import Evaluation
     from stgraph.forecasting import Forecaster
+    from stgraph.kriging.holdout import Holdout
 
 logger = logging.getLogger(__name__)
 
-_MEASURED = ("metrics.csv", "nodes.csv", "errors.parquet", "report.json")  # of one model
+# of one model
+_MEASURED = ("metrics.csv", "nodes.csv", "errors.parquet", "report.json", "holdout.csv")
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class JobResult:
     evaluation: Evaluation
     forecast: STGraph
     outputs: tuple[Path | str, ...]  # in the order of the config: files, or databases in words
+    holdout: Holdout | None = None  # errors at hidden stations, with a table [roads]
 
 
 def run(config: JobConfig, *, resume: bool = False) -> JobResult:
@@ -82,10 +95,12 @@ def run(config: JobConfig, *, resume: bool = False) -> JobResult:
             "fit and forecast"
         )
     check_known_future(config, graph)
-    forecaster = fit_job(config, graph, resume=resume)
+    segments = load_segments(config, graph)
+    forecaster = fit_job(config, graph, resume=resume, segments=segments)
     evaluation = evaluate_job(config, graph, forecaster)
-    forecast, outputs = forecast_job(config, graph, forecaster)
-    return JobResult(graph, forecaster, evaluation, forecast, outputs)
+    holdout = holdout_job(config, graph, forecaster, segments=segments)
+    forecast, outputs = forecast_job(config, graph, forecaster, segments=segments)
+    return JobResult(graph, forecaster, evaluation, forecast, outputs, holdout)
 
 
 def connect_graph(config: JobConfig) -> STGraph:
@@ -122,12 +137,23 @@ def load_graph(config: JobConfig) -> STGraph:
     return graph
 
 
-def fit_job(config: JobConfig, graph: STGraph, *, resume: bool = False) -> Forecaster:
-    """Fit the model of a job and save it as ``checkpoint/``; files of an older one go."""
+def fit_job(
+    config: JobConfig,
+    graph: STGraph,
+    *,
+    resume: bool = False,
+    segments: Segments | None = None,
+) -> Forecaster:
+    """Fit the model of a job and save it as ``checkpoint/``; files of an older one go.
+
+    With a table ``[roads]``, what carries its forecasts to road segments is fitted as well;
+    `segments` are its roads where they were read before.
+    """
     from stgraph.checkpoint import save_forecaster
     from stgraph.training import fit
 
     split = check_job(config, graph)
+    segments = segments or load_segments(config, graph)
     folder = config.run.folder
     logger.info("fitting %s to %d windows", config.model.name, len(split.train))
     forecaster = fit(
@@ -147,6 +173,8 @@ def fit_job(config: JobConfig, graph: STGraph, *, resume: bool = False) -> Forec
         path.unlink(missing_ok=True)
     save_forecaster(forecaster, folder / "checkpoint")
     logger.info("fitted in %.0f s: %s", forecaster.notes["fit_seconds"], folder / "checkpoint")
+    if segments is not None:
+        fit_segments(config, graph, split, forecaster, segments)
     return forecaster
 
 
@@ -200,15 +228,48 @@ def evaluate_job(config: JobConfig, graph: STGraph, forecaster: Forecaster) -> E
     return evaluation
 
 
+def holdout_job(
+    config: JobConfig,
+    graph: STGraph,
+    forecaster: Forecaster,
+    *,
+    segments: Segments | None = None,
+) -> Holdout | None:
+    """Measure guesses at stations that are hidden, and write ``holdout.csv``.
+
+    None without a table ``[roads]``, or where it asks for no draws.
+    """
+    if config.roads is None or config.roads.draws == 0:
+        return None
+    segments = segments or load_segments(config, graph)
+    if segments is None:
+        return None
+    split = split_job(config, graph)
+    holdout = measure_segments(config, graph, split, forecaster, segments)
+    write_text(config.run.folder / "holdout.csv", holdout.table.to_csv(index=False))
+    return holdout
+
+
 def forecast_job(
-    config: JobConfig, graph: STGraph, forecaster: Forecaster
+    config: JobConfig,
+    graph: STGraph,
+    forecaster: Forecaster,
+    *,
+    segments: Segments | None = None,
 ) -> tuple[STGraph, tuple[Path | str, ...]]:
-    """Forecast and write every output; return the forecast and where it went."""
+    """Forecast and write every output; return the stations' forecast and where it went."""
     at = config.forecast.at
     forecast = forecaster.forecast(graph, at=None if at is None else pd.Timestamp(at))
     for finding in forecast.report.warnings:
         logger.warning("%s", finding)
-    return forecast, write_outputs(config, graph, forecast)
+    wanted = any(output.of == "segments" for output in config.output)
+    segments = (segments or load_segments(config, graph)) if wanted else None
+    if segments is None:
+        return forecast, write_outputs(config, graph, forecast)
+    fitted = load_fitted(config, graph, segments)
+    everywhere = forecast_segments(forecast, segments, fitted)
+    written = write_outputs(config, graph, forecast, segments=segments, of_segments=everywhere)
+    return forecast, written
 
 
 def _read(config: JobConfig) -> STGraph:

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ import pandas as pd
 from stgraph.config import JobConfig
 from stgraph.errors import OutputError
 from stgraph.evaluation import Evaluation
+
+if TYPE_CHECKING:  # torch is loaded by the stages that need it
+    from stgraph.kriging.holdout import Holdout
 
 
 def skill_table(config: JobConfig, evaluation: Evaluation) -> pd.DataFrame:
@@ -37,6 +40,28 @@ def skill_table(config: JobConfig, evaluation: Evaluation) -> pd.DataFrame:
             "skill %": table["skill_percent"].to_numpy(),
         }
     )
+
+
+def holdout_table(holdout: Holdout) -> pd.DataFrame:
+    """Return errors where there is no sensor, per horizon and method, as a person reads them."""
+    table = holdout.summary()
+    return pd.DataFrame(
+        {
+            "horizon": ["now" if m == 0 else _in_words(m) for m in table["minutes"]],
+            "method": table["method"].to_numpy(),
+            f"MAE ({holdout.unit})" if holdout.unit else "MAE": table["mae"].to_numpy(),
+            "10-90 % holds %": table["coverage_percent"].to_numpy(),
+            "width": table["width"].to_numpy(),
+        }
+    )
+
+
+def describe_holdout(holdout: Holdout | None) -> dict[str, Any]:
+    """Return the hold-out as JSON values; nothing without one."""
+    if holdout is None:
+        return {}
+    rows = json.loads(holdout.table.to_json(orient="records"))
+    return {"holdout": rows, "holdout_verdict": holdout.verdict()}
 
 
 def summarise(config: JobConfig, evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -127,7 +127,7 @@ def expected() -> dict[str, dict[str, Any]]:
     from stgraph_connectors.styles import Style
 
     wanted = {
-        f"config.{name}": fields(field.annotation)
+        f"config.{name}": fields(config.RoadsConfig if name == "roads" else field.annotation)
         for name, field in config.JobConfig.model_fields.items()
         if name not in ("style", "output", "source")
     }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from stgraph.errors import InputError
 from stgraph.graph import BoolArray, FloatArray, IntArray
@@ -31,7 +32,7 @@ _TUNE_STEPS = 150  # instants at which hidden sensors are judged
 _KERNEL_SHARES = (0.2, 0.2, 0.5, 0.8)  # of the sensors that are hidden
 _MORE_HIDDEN = (0.0, 0.5, 0.85, 0.95)  # of the others, beside the fold that is judged
 _N_FOLDS = 3
-_BATCHES, _FOLD_BATCHES = 1200, 600
+_FOLD_SHARE = 0.5  # of the batches, where sensors are only judged
 _SHARES = np.linspace(0, 1, 11)
 _FLOOR = 0.5  # of the mean absolute error, added to the deviation among the sensors
 _MIN_SCORES = 100
@@ -53,7 +54,6 @@ class Estimator:
     near_m: float
     far_m: float
     kernel: Kernel = field(default_factory=Kernel)
-    center: float = 0.0
     scale: float = 1.0
     network: SensorAttention | None = None  # None: the interpolation alone
     trust: float = 0.0  # share of the network's correction that is kept
@@ -99,11 +99,11 @@ class Estimator:
         visible = np.ones(values.shape[1], dtype=bool) if visible is None else visible
         own = np.where((around.own >= 0) & visible[around.own], around.own, -1)
         around = replace(around, own=own)
-        scaled = ((values - self.center) / self.scale).astype(np.float32)
+        scaled = (values / self.scale).astype(np.float32)
         mean, spread = predict(self.network, scaled, around, visible, self.kernel, trust=self.trust)
         ring = np.searchsorted(self.rings_m(), around.distance_m(), side="left")
         unit = (spread + self.floor) * self.scale
-        median = mean * self.scale + self.center
+        median = mean * self.scale
         median[:, ~around.connected] = np.nan
         result = Estimate(median, unit * self.below[ring], unit * self.above[ring])
         return _keep_own(result, values, around)
@@ -128,11 +128,14 @@ class Estimator:
         """
         seen = np.ones(forecast.shape[1], dtype=bool) if visible is None else visible
         around = replace(around, own=np.where((around.own >= 0) & seen[around.own], around.own, -1))
-        median, below, above = self.widths(forecast, around, seen)
+        median, *sides = self.widths(forecast, around, seen)
+        least = self.future(forecast, around, seen)
         kind = around.support(near_m=self.near_m, far_m=self.far_m)
         factor = np.concatenate([np.ones((2, 1), np.float32), self.factors], axis=1)[:, kind]
         shift = interpolate(forecast[..., 0] - forecast[..., 2], around, seen, self.kernel)
-        parts = [median + shift, median - factor[0] * below, median, median + factor[1] * above]
+        # a guess is never surer than the sensors that it is made from
+        below, above = (np.maximum(f * w, a) for f, w, a in zip(factor, sides, least, strict=True))
+        parts = [median + shift, median - below, median, median + above]
         carried = np.stack(parts, axis=-1)
         own = around.own >= 0
         carried[:, own] = forecast[:, around.own[own]]
@@ -143,14 +146,17 @@ class Estimator:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return medians at the places, and how far they may be off to both sides, (H, M) each."""
         median, below, above = self.estimate(forecast[..., 2], around, visible)
-        sides = []
-        for place, future in (
-            (below, forecast[..., 2] - forecast[..., 1]),
-            (above, forecast[..., 3] - forecast[..., 2]),
-        ):
-            ahead = interpolate(future, around, visible, self.kernel)
-            sides.append(np.hypot(place, np.maximum(ahead, 0)))
-        return median, sides[0], sides[1]
+        ahead = self.future(forecast, around, visible)
+        return median, np.hypot(below, ahead[0]), np.hypot(above, ahead[1])
+
+    def future(
+        self, forecast: FloatArray, around: Surroundings, visible: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return how wide the forecasts around each place are to both sides, (H, M) each."""
+        low = forecast[..., 2] - forecast[..., 1]
+        high = forecast[..., 3] - forecast[..., 2]
+        sides = [interpolate(side, around, visible, self.kernel) for side in (low, high)]
+        return np.maximum(sides[0], 0), np.maximum(sides[1], 0)
 
 
 def fit_estimator(
@@ -162,6 +168,7 @@ def fit_estimator(
     allowed: IntArray | None = None,
     tune: FloatArray | None = None,
     learn: bool = True,
+    n_batches: int = 1200,
     seed: int = 0,
 ) -> Estimator:
     """Fit everything that carries values from sensors to places, by hiding sensors.
@@ -181,6 +188,8 @@ def fit_estimator(
         decide how far it is trusted. None takes the training part.
     learn
         Try the network at all.
+    n_batches
+        How long the network learns.
     seed
         Of everything random.
 
@@ -195,21 +204,21 @@ def fit_estimator(
     if not known.any():
         raise InputError("no sensor has a reading to learn from; give readings")
     allowed = allowed[known.any(axis=0)]
-    center = float(np.nanmean(values[:, allowed]))
     scale = float(np.nanstd(values[:, allowed])) or 1.0
-    start = Estimator(near_m=near_m, far_m=far_m, center=center, scale=scale)
+    start = Estimator(near_m=near_m, far_m=far_m, scale=scale)
     if len(allowed) < MIN_SENSORS:
         why = f"{len(allowed)} sensor(s), {MIN_SENSORS} are needed to fit by hiding some"
         return replace(start, notes={"why_no_network": why})
-    scaled = ((values - center) / scale).astype(np.float32)
+    scaled = (values / scale).astype(np.float32)
     generator = np.random.default_rng(seed)
     hidings = draw_hidings(
         among, allowed, shares=_KERNEL_SHARES, generator=generator, n_each=N_EACH
     )
     kernel, _ = fit_kernel(_some(scaled, _KERNEL_STEPS), hidings)
-    judged = _some(scaled if tune is None else (tune - center) / scale, _TUNE_STEPS)
+    judged = _some(scaled if tune is None else tune / scale, _TUNE_STEPS)
     many = learn and len(allowed) >= _MIN_TO_LEARN
-    folds = _judge_folds(scaled, judged, among, allowed, kernel, generator, learn=many, seed=seed)
+    batches = round(_FOLD_SHARE * n_batches) if many else 0
+    folds = _judge_folds(scaled, judged, among, allowed, kernel, generator, batches, seed)
     fitted = replace(start, kernel=kernel, trust=_choose_trust(folds) if many else 0.0)
     notes = _errors_in_words(folds, fitted.trust, scale)
     if not many:
@@ -219,7 +228,7 @@ def fit_estimator(
         notes["why_no_network"] = "no better than the interpolation at sensors it had not seen"
     else:
         network = fit_attention(
-            scaled, among, allowed, kernel, n_each=N_EACH, n_batches=_BATCHES, seed=seed
+            scaled, among, allowed, kernel, n_each=N_EACH, n_batches=n_batches, seed=seed
         )
         fitted = replace(fitted, network=network)
     notes["fit_seconds"] = round(time.perf_counter() - began, 1)
@@ -243,8 +252,7 @@ def _judge_folds(
     allowed: IntArray,
     kernel: Kernel,
     generator: np.random.Generator,
-    *,
-    learn: bool,
+    n_batches: int,
     seed: int,
 ) -> list[_Fold]:
     """Return errors at every sensor, hidden in turn, with none to nearly all others visible."""
@@ -252,14 +260,14 @@ def _judge_folds(
     for number, fold in enumerate(np.array_split(generator.permutation(allowed), _N_FOLDS)):
         others = np.setdiff1d(allowed, fold)
         network = None
-        if learn:
+        if n_batches:
             network = fit_attention(
                 scaled,
                 among,
                 others,
                 kernel,
                 n_each=N_EACH,
-                n_batches=_FOLD_BATCHES,
+                n_batches=n_batches,
                 seed=seed + number + 1,
             )
         for hiding in hide_more(among, np.sort(fold), others, generator):
@@ -329,7 +337,7 @@ def _with_bounds(estimator: Estimator, folds: Sequence[_Fold]) -> Estimator:
         for ring in range(5):
             parts = [sign * s[:, r == ring].ravel() for s, r in zip(scores, rings, strict=True)]
             bounds[ring] = conformal_quantile(np.concatenate(parts))
-        sides.append(_never_narrower(bounds))
+        sides.append(never_narrower(bounds, unknown=2.0))  # about 90 % of a bell curve
     return replace(estimator, floor=floor, below=sides[0], above=sides[1])
 
 
@@ -342,11 +350,11 @@ def conformal_quantile(scores: FloatArray) -> float:
     return max(0.0, float(np.quantile(known, level, method="higher")))
 
 
-def _never_narrower(bounds: np.ndarray) -> FloatArray:
+def never_narrower(bounds: npt.NDArray[np.float64], *, unknown: float) -> FloatArray:
     """Return bounds that do not shrink with distance; unknown ones are those before, or after."""
     known = np.flatnonzero(np.isfinite(bounds))
     if not len(known):
-        return np.full(len(bounds), 2.0, dtype=np.float32)  # about 90 % of a bell curve
+        return np.full(len(bounds), unknown, dtype=np.float32)
     filled = bounds.copy()
     filled[: known[0]] = bounds[known[0]]
     filled = np.where(np.isfinite(filled), filled, 0)

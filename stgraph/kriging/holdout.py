@@ -21,6 +21,7 @@ from stgraph.kriging.estimator import (
     conformal_quantile,
     fit_estimator,
     hide_more,
+    never_narrower,
 )
 from stgraph.kriging.interpolation import (
     InverseDistance,
@@ -36,6 +37,7 @@ _MAX_WINDOWS = 60  # of the validation and of the test part, evenly spread
 _MAX_STEPS = 400
 _N_FOLDS = 3
 IDW, INTERPOLATION, KEPT = "inverse distance", "graph interpolation", "what is written"
+LIMIT, IDW_LIMIT = "share of the speed limit", "inverse distance of that share"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Holdout:
     unit: str
     share: float
     n_draws: int
+
+    @property
+    def kept(self) -> str:
+        """The name of what is written, in the column `method`."""
+        return KEPT
 
     def summary(self) -> pd.DataFrame:
         """Return errors per horizon and method, all classes of support together."""
@@ -75,10 +82,12 @@ def evaluate_holdout(
     far_m: float,
     forecaster: Forecaster | None = None,
     refit: Callable[[STGraph], Forecaster] | None = None,
+    columns: IntArray | None = None,
     share: float = 0.2,
     n_draws: int = 3,
     steps: Sequence[int] = (3, 6, 12),
     learn: bool = True,
+    n_batches: int = 1200,
     seed: int = 0,
 ) -> Holdout:
     """Hide a share of the sensors, fit everything without them, and measure at them.
@@ -99,14 +108,16 @@ def evaluate_holdout(
     refit
         Fits a forecaster to the visible sensors alone, instead of `forecaster`: slow and beyond
         reproach.
+    columns
+        (S,) nodes of the graph that the sensors of `among` are. None: all, in this order.
     share
         Of the sensors, hidden in each draw.
     n_draws
         How often.
     steps
         Horizons to measure, counted from 1.
-    learn
-        Try the network at all.
+    learn, n_batches
+        Whether the network is tried, and how long it learns.
     seed
         Of the draws and everything else random.
 
@@ -120,20 +131,22 @@ def evaluate_holdout(
     InputError
         There are too few sensors to hide some.
     """
-    n_hidden = round(share * graph.n_nodes)
-    if n_hidden < 1 or graph.n_nodes - n_hidden < MIN_SENSORS:
+    columns = np.arange(graph.n_nodes) if columns is None else columns
+    n_sensors = len(columns)
+    n_hidden = round(share * n_sensors)
+    if n_hidden < 1 or n_sensors - n_hidden < MIN_SENSORS:
         raise InputError(
-            f"{graph.n_nodes} sensors are too few to hide {100 * share:g} % and learn from the "
+            f"{n_sensors} sensors are too few to hide {100 * share:g} % and learn from the "
             "others; give more, or evaluate without a hold-out"
         )
     position = graph.feature_positions("target")[0]
     values = np.where(graph.mask[..., position], graph.values[..., position], np.nan)
-    values = values.astype(np.float32)
+    values = values[:, columns].astype(np.float32)
     rows: list[_Row] = []
     for draw in range(n_draws):
         generator = np.random.default_rng([seed, draw])
-        hidden = np.sort(generator.permutation(graph.n_nodes)[:n_hidden])
-        visible = np.ones(graph.n_nodes, dtype=bool)
+        hidden = np.sort(generator.permutation(n_sensors)[:n_hidden])
+        visible = np.ones(n_sensors, dtype=bool)
         visible[hidden] = False
         test = _Test(values, among, hidden, visible, train_steps, tune_steps)
         estimator = fit_estimator(
@@ -144,13 +157,15 @@ def evaluate_holdout(
             allowed=np.flatnonzero(visible),
             tune=np.where(visible, values[train_steps:tune_steps], np.float32(np.nan)),
             learn=learn,
+            n_batches=n_batches,
             seed=seed + draw,
         )
         in_space = _fit_in_space(test, generator)
         rows += _measure_present(test, estimator, in_space)
         if forecaster is not None or refit is not None:
-            shown, model = _forecaster_for(graph, visible, forecaster, refit)
-            rows += _measure_forecasts(test, estimator, in_space, model, shown, steps)
+            shown, model = _forecaster_for(graph, columns[hidden], forecaster, refit)
+            at = shown.node_ids.get_indexer(graph.node_ids[columns])
+            rows += _measure_forecasts(test, estimator, in_space, model, shown, at, steps)
         logger.info("hold-out %d of %d: %s", draw + 1, n_draws, estimator.notes)
     return Holdout(_tabulate(rows), graph.features[position].unit, share, n_draws)
 
@@ -198,26 +213,30 @@ def fit_factors(
                 score = sign * gap / np.maximum(sides[side + 1], 1e-6)
                 for kind in range(1, 4):
                     scores.setdefault((side, kind), []).append(score[:, kinds == kind].ravel())
-    factors = np.ones((2, 3), dtype=np.float32)
+    factors = np.full((2, 3), np.nan)
     for (side, kind), parts in scores.items():
-        found = conformal_quantile(np.concatenate(parts))
-        factors[side, kind - 1] = found if np.isfinite(found) else 1.0
-    return replace(estimator, factors=factors)
+        factors[side, kind - 1] = conformal_quantile(np.concatenate(parts))
+    return replace(estimator, factors=np.stack([never_narrower(f, unknown=1.0) for f in factors]))
 
 
 def forecast_windows(
-    forecaster: Forecaster, graph: STGraph, starts: Sequence[int] | range
+    forecaster: Forecaster,
+    graph: STGraph,
+    starts: Sequence[int] | range,
+    *,
+    position: int | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return forecasts (B, H, N, 4) of some windows, evenly spread, and what came (B, H, N)."""
     some = np.asarray(starts)
     some = some[np.unique(np.linspace(0, len(some) - 1, _MAX_WINDOWS).astype(np.int64))]
     inputs = forecaster.inputs
-    position = inputs.targets[0]
+    position = inputs.targets[0] if position is None else position
+    column = inputs.targets.index(position)
     made = [part for _, part in forecaster.predict(Source(graph, inputs), some)]
     steps = some[:, None] + inputs.window + np.arange(inputs.horizon)
     seen = graph.mask[steps][..., position]
     came = np.where(seen, graph.values[steps][..., position], np.float32(np.nan))
-    return np.concatenate(made)[..., 0, :], came
+    return np.concatenate(made)[..., column, :], came
 
 
 @dataclass(frozen=True)
@@ -275,55 +294,45 @@ def _measure_forecasts(
     in_space: InverseDistance,
     forecaster: Forecaster,
     graph: STGraph,
+    at: IntArray,
     steps: Sequence[int],
 ) -> list[_Row]:
     """Return the errors of forecasts at the hidden sensors, end to end."""
-    inputs, places = (
-        forecaster.inputs,
-        np.flatnonzero(np.isin(np.arange(len(test.visible)), _columns(test, graph))),
-    )
+    inputs = forecaster.inputs
     tuning = range(
         max(0, test.train_steps - inputs.window),
         test.tune_steps - inputs.window - inputs.horizon + 1,
     )
-    made, came = _spread(forecast_windows(forecaster, graph, tuning), places, test)
+    made, came = _spread(forecast_windows(forecaster, graph, tuning), at, test)
     tuned = fit_factors(estimator, made, came, test.among, allowed=np.flatnonzero(test.visible))
     testing = range(
         max(0, test.tune_steps - inputs.window),
         graph.n_steps - inputs.window - inputs.horizon + 1,
     )
-    made, _ = _spread(forecast_windows(forecaster, graph, testing), places, test)
+    made, _ = _spread(forecast_windows(forecaster, graph, testing), at, test)
     some = np.asarray(testing)
     some = some[np.unique(np.linspace(0, len(some) - 1, _MAX_WINDOWS).astype(np.int64))]
     rows = []
     for step in steps:
         if step > inputs.horizon:
             continue
-        at = made[:, step - 1]
+        ahead = made[:, step - 1]
         truth = test.values[some + inputs.window + step - 1]
         around = test.around()
-        carried = tuned.carry(at, around, test.visible)
+        carried = tuned.carry(ahead, around, test.visible)
         minutes = step * (inputs.step / pd.Timedelta(minutes=1))
         bounds = (carried[..., 2], carried[..., 1], carried[..., 3])
-        rows += _rows(test, estimator, in_space, minutes, at[..., 2], truth, bounds)
+        rows += _rows(test, estimator, in_space, minutes, ahead[..., 2], truth, bounds)
     return rows
 
 
-def _columns(test: _Test, graph: STGraph) -> IntArray:
-    """Return which sensors a graph has: all, or the visible ones alone."""
-    everyone = np.arange(len(test.visible))
-    return everyone if graph.n_nodes == len(everyone) else np.flatnonzero(test.visible)
-
-
 def _spread(
-    windows: tuple[FloatArray, FloatArray], places: IntArray, test: _Test
+    windows: tuple[FloatArray, FloatArray], at: IntArray, test: _Test
 ) -> tuple[FloatArray, FloatArray]:
     """Return forecasts and truth with a column for every sensor, NaN at the hidden ones."""
     result = []
     for part in windows:
-        shape = (*part.shape[:2], len(test.visible), *part.shape[3:])
-        whole = np.full(shape, np.nan, dtype=np.float32)
-        whole[:, :, places] = part
+        whole = part[:, :, at]  # hidden ones may be at -1: of another node, and overwritten
         whole[:, :, ~test.visible] = np.nan
         result.append(whole)
     return result[0], result[1]
@@ -331,21 +340,20 @@ def _spread(
 
 def _forecaster_for(
     graph: STGraph,
-    visible: BoolArray,
+    hidden: IntArray,
     forecaster: Forecaster | None,
     refit: Callable[[STGraph], Forecaster] | None,
 ) -> tuple[STGraph, Forecaster]:
     """Return the graph without the hidden readings, and a model that forecasts it."""
     if refit is not None:
-        known = graph.select_nodes(graph.node_ids[visible])
+        known = graph.select_nodes(graph.node_ids.delete(hidden))
         return known, refit(known)
     if forecaster is None:
         raise InputError("give a forecaster, or a function that fits one")
-    shown = graph.replace(
-        values=np.where(visible[:, None], graph.values, np.float32(np.nan)),
-        mask=graph.mask & visible[:, None],
-    )
-    return shown, forecaster
+    mask = graph.mask.copy()
+    mask[:, hidden] = False
+    values = np.where(mask | ~graph.mask, graph.values, np.float32(np.nan))
+    return graph.replace(values=values, mask=mask), forecaster
 
 
 def _rows(
@@ -362,12 +370,23 @@ def _rows(
     around = test.around()
     support = around.support(near_m=estimator.near_m, far_m=estimator.far_m)
     nothing = np.full_like(came, np.nan)
-    scaled = (read - estimator.center) / estimator.scale
-    plain = interpolate(scaled, around, test.visible, estimator.kernel)
-    plain = plain * estimator.scale + estimator.center
+    plain = interpolate(read, around, test.visible, estimator.kernel)
     wide = test.around(int((test.among.relation == 2).sum()))
+    # all methods are judged by the same readings
+    came = np.where(np.isfinite(in_space(read, wide) + plain + bounds[0]), came, np.nan)
     inside = np.where(np.isfinite(came), (came >= bounds[1]) & (came <= bounds[2]), np.nan)
+    limits = around.sensors.reference.astype(np.float32)
+    rows = []
+    if np.isfinite(limits).all():
+        shares = read / limits
+        usual = np.nanmedian(shares) * limits[test.hidden]
+        in_share = in_space(shares, wide) * limits[test.hidden]
+        rows = [
+            _Row(LIMIT, minutes, came - usual, nothing, nothing, support),
+            _Row(IDW_LIMIT, minutes, came - in_share, nothing, nothing, support),
+        ]
     return [
+        *rows,
         _Row(IDW, minutes, came - in_space(read, wide), nothing, nothing, support),
         _Row(INTERPOLATION, minutes, came - plain, nothing, nothing, support),
         _Row(KEPT, minutes, came - bounds[0], inside, bounds[2] - bounds[1], support),

@@ -13,7 +13,7 @@ from stgraph.kriging.surroundings import STRAIGHT, Sites, Surroundings, straight
 
 _WIDTHS_M = (150.0, 300.0, 600.0, 1000.0, 1500.0, 2500.0, 4000.0, 8000.0)
 _GAINS = (0.0, 0.003, 0.03, 0.1, 0.3, 1.0)
-_PRIORS = (1e-6, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
+_PRIORS = (1e-6, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _FACTORS = (0.1, 0.3, 0.6, 1.0)
 _SHARES = (0.0, 0.5, 1.0)
 _ROUNDS = 2
@@ -28,7 +28,7 @@ class Kernel:
     gain: tuple[float, float, float] = (1.0, 1.0, 0.03)  # of each relation
     other_class: float = 1.0  # factor where the road classes differ
     other_way: float = 1.0  # factor where the bearings differ by more than 90 degrees
-    prior: float = 0.01  # weight of the mean over all sensors
+    prior: float = 0.01  # weight of the median of all sensors
     relative: float = 0.0  # share of the ratio of speed limits that is taken over
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,25 +113,36 @@ def ratio_to(around: Surroundings, share: float) -> FloatArray:
 def area_values(
     values: FloatArray, around: Surroundings, visible: BoolArray, share: float
 ) -> FloatArray:
-    """Return what is usual in the area at each step, (T, M): the mean, more of the own class."""
+    """Return what is usual in the area at each step, (T, M): the median, more of the own class."""
     reference, group = around.sensors.reference, around.sensors.group
     typical = np.nanmean(reference) if np.isfinite(reference).any() else 1.0
-    relative = np.where(np.isfinite(reference), reference / typical, 1.0) ** share
-    seen = np.where(visible, values / relative.astype(np.float32), np.nan)
-    known = np.isfinite(seen)
-    filled = np.where(known, seen, 0)
-    n_all = known.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        of_all = filled.sum(axis=1) / n_all  # (T,) NaN where nothing is known
+    relative = np.where(np.isfinite(reference), reference / typical, 1.0)
+    relative = np.asarray(np.power(relative, share), dtype=np.float32)
+    seen = (values[:, visible] / relative[visible]).astype(np.float32)
+    of_all = _median(seen)  # (T,) NaN where nothing is known
     result = np.repeat(of_all[:, None], len(around), axis=1)
     for code in np.unique(around.places.group[around.places.group >= 0]):
-        members = group == code
-        n = known[:, members].sum(axis=1)
-        total = filled[:, members].sum(axis=1)
-        mean = (total + _CLASS_POOLING * of_all) / (n + _CLASS_POOLING)
-        result[:, around.places.group == code] = mean[:, None]
+        members = seen[:, group[visible] == code]
+        n = np.isfinite(members).sum(axis=1)
+        own = np.where(n > 0, _median(members), of_all)
+        trust = n / (n + _CLASS_POOLING)
+        mixed = trust * own + (1 - trust) * of_all
+        result[:, around.places.group == code] = mixed[:, None]
     ours = np.where(np.isfinite(around.places.reference), around.places.reference / typical, 1.0)
     return np.asarray(result * ours**share, dtype=np.float32)
+
+
+def _median(values: FloatArray) -> FloatArray:
+    """Return the median of what is known in each row, NaN where nothing is."""
+    known = np.isfinite(values)
+    n = known.sum(axis=1)
+    if not values.shape[1]:
+        return np.full(len(values), np.nan, dtype=np.float32)
+    ordered = np.sort(np.where(known, values, np.float32(np.inf)), axis=1)
+    rows = np.arange(len(values))
+    low = ordered[rows, np.maximum(n - 1, 0) // 2]
+    high = ordered[rows, np.minimum(n // 2, values.shape[1] - 1)]
+    return np.where(n > 0, (low + high) / 2, np.float32(np.nan)).astype(np.float32)
 
 
 def tokens_of(
@@ -152,13 +163,19 @@ def tokens_of(
 
 
 def mix(told: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return weighted mean and weighted deviation of what speaks for each place, (T, M) each."""
+    """Return the weighted mean of what speaks for each place, and how far it differs, (T, M) each.
+
+    Half of the deviation's weights are equal: where one sensor speaks almost alone, that the
+    others are not heard does not make the mean any surer.
+    """
     top = weight.max(axis=-1, keepdims=True)
     share = np.exp(weight - np.where(np.isfinite(top), top, 0))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = share / share.sum(axis=-1, keepdims=True)
+        there = np.isfinite(weight)
+        even = (share + there / there.sum(axis=-1, keepdims=True)) / 2
     mean = (share * told).sum(axis=-1)
-    spread = np.sqrt((share * np.square(told - mean[..., None])).sum(axis=-1))
+    spread = np.sqrt((even * np.square(told - mean[..., None])).sum(axis=-1))
     return mean.astype(np.float32), spread.astype(np.float32)
 
 

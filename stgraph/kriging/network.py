@@ -49,6 +49,8 @@ class SensorAttention(nn.Module):
         self.context = nn.Linear(hidden_size, hidden_size)
         self.inner = nn.Linear(hidden_size, hidden_size)
         self.out = nn.Linear(hidden_size, 2)
+        self.center: Tensor  # of the values, so that what the network sees lies around 0
+        self.register_buffer("center", torch.tensor(0.0))
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -58,7 +60,7 @@ class SensorAttention(nn.Module):
         finite = weight.masked_fill(~there, -1e9)
         share = finite.softmax(-1)
         mean = (share * told).sum(-1, keepdim=True)  # (B, M, 1)
-        moving = torch.stack([told - mean, mean.expand_as(told), share], dim=-1)
+        moving = torch.stack([told - mean, (mean - self.center).expand_as(told), share], dim=-1)
         token = self.token(
             torch.cat([static.expand(*told.shape, static.shape[-1]), moving], dim=-1)
         )
@@ -118,7 +120,8 @@ def fit_attention(
     Parameters
     ----------
     values
-        (T, S) readings in units of their deviation, NaN where missing: those are no targets.
+        (T, S) readings in units of their deviation, not centred, because some are taken as ratios;
+        NaN where missing: those are no targets.
     among
         The sensors around each sensor.
     allowed
@@ -132,6 +135,7 @@ def fit_attention(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SensorAttention(n_static())
+    network.center.fill_(float(np.nanmean(values[:, allowed])))
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=n_batches, pct_start=0.1

@@ -41,6 +41,7 @@ ORDER = [
     "training",
     "backtesting",
     "results",
+    "segments",
     "outputs",
     "preflight",
     "pipeline",

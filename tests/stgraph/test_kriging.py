@@ -246,7 +246,7 @@ def test_hidden_sensors_leak_nothing(make_stations: Callable[..., STGraph]) -> N
     hiding = hide(among, hidden, n_each=4)
     found = []
     for given in (values, wild):
-        fitted = fit_estimator(given, among, allowed=seen, seed=3, **LIMITS)
+        fitted = fit_estimator(given, among, allowed=seen, n_batches=16, **LIMITS)
         found.append(fitted.estimate(given, hiding.around, hiding.visible).median)
     np.testing.assert_array_equal(found[0], found[1])
 
