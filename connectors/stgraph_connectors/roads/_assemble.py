@@ -161,9 +161,17 @@ def _clean(raw: RawRoads, report: Report) -> RawRoads:
     raw = _drop(raw, shapely.length(raw.geometry) == 0, "have no length", report)
     if raw.ids is not None:
         return raw
-    shape = shapely.to_wkb(raw.geometry)
-    twice = pd.DataFrame({"u": raw.source, "v": raw.target, "shape": shape}).duplicated()
-    return _drop(raw, twice.to_numpy(), "are there twice, line and direction alike", report)
+    return _drop(raw, _find_twice(raw), "are there twice, line and direction alike", report)
+
+
+def _find_twice(raw: RawRoads) -> BoolArray:
+    """Tell which segments have the ends and the line of an earlier one."""
+    ends = pd.Series(raw.source * len(raw.junctions) + raw.target)
+    twice = np.zeros(len(ends), bool)
+    parallel = np.flatnonzero(ends.duplicated(keep=False))
+    shape = shapely.to_wkb(raw.geometry[parallel])
+    twice[parallel] = pd.DataFrame({"ends": ends[parallel], "shape": shape}).duplicated()
+    return twice
 
 
 def _drop(raw: RawRoads, wrong: BoolArray, what: str, report: Report) -> RawRoads:
@@ -237,7 +245,7 @@ def _speeds(
     if "maxspeed" in table:
         speed = np.where(np.isnan(speed), parse_each(table["maxspeed"], parse_speed), speed)
     kind = table["highway"] if "highway" in table else pd.Series("", index=table.index)
-    check_speeds(speeds_kmh, set(kind.dropna().astype(str)), report)
+    check_speeds(speeds_kmh, set(map(str, kind.dropna().unique())), report)
     imputed = np.isnan(speed)
     if "speed_imputed" in table:  # a speed that the reader itself has guessed
         guessed = table["speed_imputed"].astype("string").str.lower().eq("true").fillna(False)

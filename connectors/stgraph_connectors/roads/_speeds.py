@@ -118,13 +118,14 @@ def fill_speeds(
     In this order: what the caller gives for the type, the median of the type in this network if
     at least 20 segments of it have a speed, `DEFAULT_SPEEDS_KMH`, and 40 km/h.
     """
-    first = kind.astype("string").str.split(";").str[0].fillna("")
-    known = pd.Series(speed_kmh).groupby(first.to_numpy()).agg(["median", "count"])
+    codes, kinds = pd.factorize(kind.astype("string"), use_na_sentinel=True)
+    first = np.array([*(str(name).split(";")[0] for name in kinds), ""], dtype=object)[codes]
+    known = pd.Series(speed_kmh).groupby(first).agg(["median", "count"])
     local = known.loc[known["count"] >= _ENOUGH, "median"]
     table = (
         DEFAULT_SPEEDS_KMH | {str(name): float(s) for name, s in local.items()} | dict(given_kmh)
     )
-    typical = first.map(table).to_numpy(dtype=np.float64, na_value=OTHER_SPEED_KMH)
+    typical = np.array([table.get(name, OTHER_SPEED_KMH) for name in first], dtype=np.float64)
     return np.where(np.isnan(speed_kmh), typical, speed_kmh)
 
 
