@@ -127,7 +127,7 @@ def _square_pairs(
     row, column = (nodes[name].to_numpy(dtype=np.int64) for name in ("row", "column"))
     steps = [(r, c, _steps(r, c, rule)) for r in range(-k, k + 1) for c in range(-k, k + 1)]
     steps = [step for step in steps if 0 < step[2] <= k]
-    check_edge_count(len(row) * len(steps) // 2, todo="use a smaller k or larger cells")
+    check_edge_count(len(row) * len(steps), todo="use a smaller k or larger cells")
     find = _finder(row, column)
     sources: list[IntArray] = []
     targets: list[IntArray] = []
@@ -210,7 +210,7 @@ def _hexagon_pairs(cells: list[int], k: int) -> tuple[IntArray, IntArray, IntArr
     """Return source, target and steps of all pairs of hexagons at most k steps apart."""
     from h3.api import basic_int as h3
 
-    check_edge_count(len(cells) * 3 * k * (k + 1) // 2, todo="use a smaller k or larger cells")
+    check_edge_count(len(cells) * 3 * k * (k + 1), todo="use a smaller k or larger cells")
     known = np.array(cells, dtype=np.uint64)
     order = np.argsort(known)
     ordered = known[order]

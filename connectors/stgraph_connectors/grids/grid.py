@@ -224,6 +224,9 @@ def _check(given: dict[str, Any], report: Report) -> None:
         elif name != needed and given[name] is not None and needed != given["cell"]:
             what = f"is of no use for cell={given['cell']!r}"
             report.warning(f"`{name}`", what, "it was not used")
+    if given["cell"] == "polygon" and (given["clip"] or given["min_share"]):
+        what = "polygons are taken as they are"
+        report.warning("`clip`, `min_share`", what, "they were not used")
     check_number("size_m", given["size_m"], report, above=True, optional=True)
     check_number("resolution", given["resolution"], report, most=_FINEST, whole=True, optional=True)
     if given["points"] is not None and given["trips"] is not None:

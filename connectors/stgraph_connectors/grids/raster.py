@@ -382,7 +382,7 @@ def _read(
 
 
 def _blank_infinite(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.bool_], int]:
-    """Make infinite values missing; return which cells have any data, and how many were infinite."""
+    """Make infinite values missing; return which cells have data, and how many were infinite."""
     known, n_infinite = np.zeros(values.shape[1], dtype=bool), 0
     for step in values:  # step by step: a mask of all values would be large
         finite = np.isfinite(step)

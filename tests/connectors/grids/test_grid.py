@@ -440,6 +440,24 @@ def test_polygons_with_one_id_are_refused() -> None:
 # ---------------------------------------------------------------- the rest of the way
 
 
+@pytest.mark.data
+def test_zones_of_a_city_three_ways(data_dir: Path, tmp_path: Path) -> None:
+    """Sioux Falls: its 24 zones as they are, and hexagons and clipped squares that fill them."""
+    path = data_dir / "siouxfalls-geo/network.gpkg"
+    zones = read_grid(path, layer="zones", cell="polygon")
+    assert zones.n_nodes == 24
+    assert zones.provenance["graph"]["n_isolated"] == 0
+    area = zones.nodes.to_crs(32614).area.sum()
+    clipped = read_grid(path, layer="zones", size_m=250, clip=True)
+    assert clipped.nodes.area.sum() == pytest.approx(area, rel=1e-6)
+    hexagons = read_grid(path, layer="zones", cell="hexagon", resolution=8, clip=True)
+    assert hexagons.nodes.to_crs(32614).area.sum() == pytest.approx(area, rel=1e-6)
+    for graph in (clipped, hexagons):
+        assert read_geopackage(write_geopackage(graph, tmp_path / "c.gpkg")).equals(graph)
+    with pytest.raises(DataError, match="holds 3 layers; name one with layer="):
+        read_grid(path, size_m=250)
+
+
 def test_registered_by_name() -> None:
     assert load("connectors", "grid") is read_grid
 
