@@ -169,8 +169,8 @@ def _read_block(
     metres: Float64Array, block: IntArray, reach: IntArray, first: IntArray, second: IntArray
 ) -> Pairs:
     """Return the finite lengths of a block of searches as pairs of stations."""
-    outside = np.full((len(metres), 1), np.inf)
-    metres = np.hstack([metres, outside])  # where -1 points
+    if min(first.min(initial=0), second.min(initial=0)) < 0:
+        metres = np.hstack([metres, np.full((len(metres), 1), np.inf)])  # where -1 points
     lengths = metres[:, first]
     two = np.flatnonzero(first != second)
     lengths[:, two] = np.minimum(lengths[:, two], metres[:, second[two]])

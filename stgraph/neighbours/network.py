@@ -34,7 +34,6 @@ from stgraph.report import Report
 Ways = Literal["drive", "drive_service", "walk", "bike", "all"]
 
 _ROADS = "`roads`"
-_MANY = 4_000_000  # pairs collected before those that cannot count are dropped
 _SLACK = 0.98  # lengths along a road may be this much of the straight line, by rounding
 
 
@@ -140,11 +139,13 @@ def build_network(
     sigma_m = sigma_m or found.sigma_m(pairs)
     if k is not None:
         pairs = pairs.nearest_per_target(k + include_self)
-    weights, notes = weigh(pairs.length_m, weight)
     if kernel:
         weights = gaussian_kernel(pairs.length_m, sigma_m)
         pairs, weights = pairs.take(weights >= threshold), weights[weights >= threshold]
+        notes: dict[str, Any] = {"weight": weight, "weight_unit": "1"}
         notes |= {"sigma_m": sigma_m, "threshold": threshold}
+    else:
+        weights, notes = weigh(pairs.length_m, weight)
     how: dict[str, Any] = {
         "method": "network",
         "max_length_m": max_length_m,
@@ -168,7 +169,12 @@ def _reach(sigma_m: float | None, threshold: float, max_length_m: float) -> floa
     """Return the length beyond which no pair can count."""
     if sigma_m is None or threshold == 0:
         return max_length_m
-    return min(max_length_m, float(sigma_m * np.sqrt(-np.log(threshold))) * (1 + 1e-9))
+    return min(max_length_m, sigma_m * _kernel_reach(threshold))
+
+
+def _kernel_reach(threshold: float) -> float:
+    """Return how many sigmas long a pair may be whose weight reaches the threshold."""
+    return float(np.sqrt(-np.log(threshold))) * (1 + 1e-9)
 
 
 def _on_road(snapping: Snapping) -> IntArray:
@@ -239,12 +245,12 @@ def _lengths_are_sound(roads: Roads, report: Report) -> bool:
 class _Found:
     """The pairs found so far, and what their standard deviation needs.
 
-    With a threshold, pairs that cannot reach it any more are dropped on the way: no lengths from
-    0 to `max_length_m` deviate by more than half of it.
+    With a threshold, pairs that cannot reach it are dropped on the way: lengths from 0 to
+    `max_length_m` never deviate by more than half of it, as soon as they are not all the same.
     """
 
     def __init__(self, max_length_m: float, threshold: float) -> None:
-        self._longest = np.inf if threshold == 0 else max_length_m / 2 * np.sqrt(-np.log(threshold))
+        self._longest = None if threshold == 0 else max_length_m / 2 * _kernel_reach(threshold)
         self._blocks: list[Pairs] = []
         self._count = self._held = 0
         self._sum = self._squares = 0.0
@@ -259,17 +265,16 @@ class _Found:
         length_m = pairs.length_m
         self._count += len(length_m)
         self._sum += float(length_m.sum())
-        self._squares += float(np.square(length_m).sum())
+        self._squares += float(length_m @ length_m)
         low, high = self._range
         self._range = (min(low, length_m.min(initial=np.inf)), max(high, length_m.max(initial=-1)))
+        if self._range[1] - self._range[0] > 1.0:
+            pairs = pairs.no_longer_than(self._longest)
         source, target = (
-            cast("IntArray", part.astype(np.int32)) for part in (pairs.source, pairs.target)
+            cast("IntArray", p.astype(np.int32)) for p in (pairs.source, pairs.target)
         )
-        self._blocks.append(Pairs(source, target, length_m))
-        self._held += len(length_m)
-        if self._held > _MANY and self._range[1] - self._range[0] > 1.0:
-            self._blocks = [block.no_longer_than(self._longest) for block in self._blocks]
-            self._held = sum(len(block.length_m) for block in self._blocks)
+        self._blocks.append(Pairs(source, target, pairs.length_m))
+        self._held += len(source)
         if self._held > EDGE_LIMIT:
             raise GraphError(
                 f"there are more than {EDGE_LIMIT:,} pairs of stations within `max_length_m`; "

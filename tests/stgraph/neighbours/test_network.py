@@ -370,18 +370,20 @@ def test_contraction_keeps_distances() -> None:
     assert callable(search)
 
 
-def test_many_pairs_are_dropped_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_dropped_on_the_way() -> None:
     """Memory: pairs that cannot reach the threshold are not kept, and sigma stays that of all."""
     corners: dict[str, Point] = {"a": (0, 0), "b": (9000, 0)}
     stations = make_stations({str(i): (90.0 * i, 0) for i in range(1, 100)})
     roads = make_roads(corners, ["ab"])
-    whole = build_network(stations, roads)
-    monkeypatch.setattr("stgraph.neighbours.network._MANY", 10)
+    whole = build_network(stations, roads, weight="length")
+    assert whole.edges is not None
     less = build_network(stations, roads)
-    assert less.provenance["graph"]["sigma_m"] == pytest.approx(
-        whole.provenance["graph"]["sigma_m"]
-    )
-    assert np.array_equal(less.edge_index, whole.edge_index)
+    sigma = np.std(whole.edges["length_m"])
+    kept = np.exp(-np.square(whole.edges["length_m"].to_numpy() / sigma)) >= 0.1
+    assert less.provenance["graph"]["sigma_m"] == pytest.approx(sigma)
+    assert np.array_equal(less.edge_index, whole.edge_index[:, kept])
+    even = build_network(stations.iloc[[0, 90]], roads)  # one length only, near the limit
+    assert even.n_edges == 1
 
 
 # ---------------------------------------------------------------- files and bad input
