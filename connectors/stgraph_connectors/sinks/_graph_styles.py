@@ -13,12 +13,10 @@ import numpy as np
 import pandas as pd
 
 from stgraph.graph import Feature, STGraph
+from stgraph_connectors._symbols import add_layer, line_options, rgba
 from stgraph_connectors.qgis import (
     GeometryKind,
     LayerView,
-    _add_layer,
-    _line_options,
-    _rgba,
     build_graduated_qml,
     build_plain_qml,
     geometry_kind,
@@ -186,9 +184,9 @@ def _draw_road(symbol: ET.Element, colour: str, factor: float) -> None:
         "offset": _OFFSET_MM,
         "enabled": f"@map_scale < {_NEAR}",
     }
-    _add_layer(symbol, "SimpleLine", _line_options(_CASING, 1.2 * factor))
+    add_layer(symbol, "SimpleLine", line_options(_CASING, 1.2 * factor))
     _define(symbol[-1], casing)
-    _add_layer(symbol, "SimpleLine", _line_options(colour, 0.9 * factor))
+    add_layer(symbol, "SimpleLine", line_options(colour, 0.9 * factor))
     _define(symbol[-1], {"outlineWidth": f"({_WIDTH_MM}) * {factor:g}", "offset": _OFFSET_MM})
     dark = int(colour[1:3], 16) + int(colour[3:5], 16) + int(colour[5:7], 16) < 330
     _add_arrow(symbol, "#ffffff" if dark else "#2f3437", 1.7, f"@map_scale < {_CLOSE}")
@@ -197,7 +195,7 @@ def _draw_road(symbol: ET.Element, colour: str, factor: float) -> None:
 def _add_arrow(symbol: ET.Element, colour: str, size: float, when: str) -> None:
     """Add an arrow head in the middle of the line, pointing along it."""
     options = {"placement": "centralpoint", "rotate": "1", "offset": "0", "offset_unit": "MM"}
-    _add_layer(symbol, "MarkerLine", options)
+    add_layer(symbol, "MarkerLine", options)
     line = symbol[-1]
     _define(line, {"enabled": when, "offset": _OFFSET_MM})
     marker = ET.SubElement(
@@ -206,14 +204,36 @@ def _add_arrow(symbol: ET.Element, colour: str, size: float, when: str) -> None:
     )  # fmt: skip
     head = {
         "name": "filled_arrowhead",
-        "color": _rgba(colour),
-        "outline_color": _rgba(colour),
+        "color": rgba(colour),
+        "outline_color": rgba(colour),
         "outline_width": "0",
         "outline_width_unit": "MM",
         "size": f"{size:g}",
         "size_unit": "MM",
     }
-    _add_layer(marker, "SimpleMarker", head)
+    add_layer(marker, "SimpleMarker", head)
+
+
+def add_layer(symbol: ET.Element, kind: str, options: Mapping[str, str]) -> None:
+    """Add a symbol layer with its options."""
+    layer = ET.SubElement(symbol, "layer", {"class": kind}, enabled="1", locked="0")
+    layer.set("pass", "0")
+    table = ET.SubElement(layer, "Option", type="Map")
+    for name, value in options.items():
+        ET.SubElement(table, "Option", type="QString", name=name, value=value)
+
+
+def line_options(colour: str, width: float) -> dict[str, str]:
+    """Return the options of a solid round line."""
+    ends = {"line_style": "solid", "capstyle": "round", "joinstyle": "round"}
+    return {
+        "line_color": rgba(colour), "line_width": f"{width:.4g}", "line_width_unit": "MM", **ends
+    }  # fmt: skip
+
+
+def rgba(colour: str) -> str:
+    """Return ``#rrggbb`` as ``r,g,b,255``."""
+    return ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) + ",255"
 
 
 def _define(layer: ET.Element, expressions: Mapping[str, str]) -> None:
