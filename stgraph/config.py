@@ -24,8 +24,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-# of the graph: the edges that the connector brings, and no edges at all
-OWN_METHODS = ("given", "none")
+# of the graph: the edges that the connector brings or else knn, only those it brings, and none
+OWN_METHODS = ("auto", "given", "none")
 
 # parameters that the pipeline passes itself, so that nothing looks ahead of the training part, and
 # what sinks may want to know about the job
@@ -62,7 +62,7 @@ class GraphConfig(BaseModel):
     """``[graph]``: which nodes are neighbours."""
 
     model_config = _STAGE
-    method: str = "knn"  # registered name, or one of OWN_METHODS
+    method: str = "auto"  # registered name, or one of OWN_METHODS
     options: Mapping[str, Any] = Field(default_factory=dict)  # the builder's own keys
 
 

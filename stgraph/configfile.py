@@ -33,6 +33,7 @@ from stgraph.binding import (
 from stgraph.config import (
     BY_PIPELINE,
     OWN_METHODS,
+    GraphConfig,
     JobConfig,
     OutputConfig,
     PrepareConfig,
@@ -336,6 +337,8 @@ def _read_table(
     if stage is None:
         return None
     owner = _OWNERS[name]
+    if isinstance(stage, GraphConfig) and stage.method == "auto" and free:
+        stage = stage.model_copy(update={"method": "knn"})  # options are of a builder
     options = _read_options(owner, getattr(stage, owner.key), free, where, origin)
     return stage.model_copy(update={"options": options})
 

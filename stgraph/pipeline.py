@@ -287,11 +287,12 @@ def _read(config: JobConfig) -> STGraph:
 
 def _connect(graph: STGraph, config: JobConfig) -> STGraph:
     """Return the graph with the edges that the config asks for."""
-    if config.graph.method == "given":
+    method = config.graph.method
+    if method == "given" or (method == "auto" and graph.n_edges):
         return graph
-    if config.graph.method == "none":
+    if method == "none":
         return graph.replace(edge_index=None, edge_weight=None, edges=None, weight_unit="1")
-    build = registry.load("neighbours", config.graph.method)
+    build = registry.load("neighbours", "knn" if method == "auto" else method)
     connected: STGraph = build(graph, **config.graph.options)
     return connected
 

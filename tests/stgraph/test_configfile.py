@@ -28,7 +28,7 @@ def test_defaults_need_only_the_data(tmp_path: Path) -> None:
     job = read(tmp_path, MINIMAL)
     assert job.data.options == {"stations": str(tmp_path / "stations.csv")}
     assert job.run.folder == tmp_path / "runs/job"
-    assert (job.graph.method, job.model.name, job.windows.horizon) == ("knn", "gcn_lstm", 12)
+    assert (job.graph.method, job.model.name, job.windows.horizon) == ("auto", "gcn_lstm", 12)
 
 
 def test_paths_start_at_the_config_and_outputs_at_the_run_folder(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ path = "forecast.gpkg"
 """
 
 
-def read_made_up(*, spike: bool = False, silent: bool = False) -> STGraph:
+def read_made_up(*, spike: bool = False, silent: bool = False, linked: bool = False) -> STGraph:
     """Return five stations with a daily course, hourly; a connector as others may register it."""
     hour = np.arange(N_STEPS)[:, None]
     noise = np.random.default_rng(1).normal(size=(N_STEPS, 5))
@@ -49,7 +49,9 @@ def read_made_up(*, spike: bool = False, silent: bool = False) -> STGraph:
     time = pd.date_range("2024-05-01", periods=N_STEPS, freq="h", tz="UTC")
     xy = gpd.points_from_xy(1_750_000 + 100 * np.arange(5), np.full(5, 5_900_000))
     nodes = gpd.GeoDataFrame(index=list("abcde"), geometry=xy, crs=2193)
-    return STGraph(nodes=nodes, time=time, values=values, features=(Feature("flow"),))
+    edge_index = np.array([[0], [4]]) if linked else None
+    features = (Feature("flow"),)
+    return STGraph(nodes=nodes, edge_index=edge_index, time=time, values=values, features=features)
 
 
 class Entry:
@@ -238,3 +240,23 @@ def test_a_source_that_does_not_fit_is_named_by_its_number(tmp_path: Path) -> No
         pipeline.load_graph(job(tmp_path, more=more))
     with pytest.raises(InputError, match=r"(?s)\[\[source\]\] 2, 'weather'.*\['rain'\] already"):
         pipeline.load_graph(job(tmp_path, more=SOURCE * 2))
+
+
+@pytest.mark.parametrize(
+    ("graph", "linked", "n_edges"),
+    [
+        ("", True, 1),  # those of the connector
+        ("", False, 20),  # it brings none: knn, here with all others
+        ("k = 2", True, 10),  # an option of knn is a wish for it
+        ('method = "given"', True, 1),
+        ('method = "none"', True, 0),
+    ],
+)
+def test_edges_of_the_connector_are_taken_unless_others_are_wanted(
+    graph: str, linked: bool, n_edges: int, tmp_path: Path
+) -> None:
+    """Protects the turns of a road network against nearest neighbours by default."""
+    path = tmp_path / "job.toml"
+    data = f'[data]\nconnector = "made_up"\nlinked = {str(linked).lower()}\n'
+    path.write_text(f"{data}[graph]\n{graph}\n")
+    assert pipeline.load_graph(read_config(path)).n_edges == n_edges
