@@ -5,12 +5,11 @@ Nothing here knows GeoPackage or PostGIS: a sink puts the texts where its store 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -18,6 +17,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from stgraph_connectors._means import mean_of_known
+from stgraph_connectors._symbols import (
+    OUTLINE,
+    SIZES,
+    SUPPORT,
+    GeometryKind,
+    add_source_symbol,
+    add_symbol,
+    fade_guesses,
+    quote,
+    rgba,
+)
 from stgraph_connectors.styles import Classes, Style
 
 __all__ = [
@@ -28,19 +38,17 @@ __all__ = [
     "build_graduated_qml",
     "build_metadata_xml",
     "build_plain_qml",
+    "build_support_qml",
     "format_sparkline",
     "geometry_kind",
 ]
 
-GeometryKind = Literal["point", "line", "polygon"]
 
 _VERSION = "3.22.0-Białowieża"  # the oldest QGIS these styles are tested with
 _CATEGORIES = "LayerConfiguration|Symbology|Labeling|Fields|MapTips|Temporal"
-_OUTLINE = "#2f3437"
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _INSTANT = "yyyy-MM-dd HH:mm t"  # with the zone
 BLOCKS = "▁▂▃▄▅▆▇█"
-_SIZES: dict[GeometryKind, float] = {"point": 3.4, "line": 0.9, "polygon": 0.1}
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,9 @@ class LayerView:
         Write the name beside each feature.
     instant_columns
         Columns shown in the map tip as date and time, under the values.
+    support_column
+        Column with what a value rests on (own sensor, near, far, none): guesses are paler the
+        weaker their support is. None: all are drawn alike.
     """
 
     time_column: str | None = None
@@ -75,6 +86,7 @@ class LayerView:
     aliases: Mapping[str, str] | None = None
     labels: bool = False
     instant_columns: Sequence[str] = ()
+    support_column: str | None = None
 
 
 def build_graduated_qml(
@@ -131,11 +143,51 @@ def build_graduated_qml(
             render="true",
         )
     symbols = ET.SubElement(renderer, "symbols")
-    size = _SIZES[geometry] if size_mm is None else size_mm
+    size = SIZES[geometry] if size_mm is None else size_mm
     for i, colour in enumerate(classes.colours):
-        _add_symbol(symbols, str(i), geometry, colour, size)
-    _add_source_symbol(renderer, geometry, classes.colours[0], size)
+        symbol = add_symbol(symbols, str(i), geometry, colour, size)
+        if view.support_column is not None:
+            fade_guesses(symbol, view.support_column)
+    add_source_symbol(renderer, geometry, classes.colours[0], size)
     ET.SubElement(ET.SubElement(renderer, "classificationMethod", id="Custom"), "parameters")
+    return _finish_document(root, view, geometry)
+
+
+def build_support_qml(
+    column: str,
+    *,
+    geometry: GeometryKind,
+    view: LayerView | None = None,
+    size_mm: float | None = None,
+) -> str:
+    """Return a QGIS style with a category per class of support: guesses are pale and dashed.
+
+    Parameters
+    ----------
+    column
+        Column with ``own sensor``, ``near``, ``far`` or ``none``.
+    geometry, view, size_mm
+        As for `build_graduated_qml`.
+
+    Returns
+    -------
+    str
+        The QML document.
+    """
+    view = view or LayerView()
+    root = _start_document(view)
+    renderer = ET.SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr=column, symbollevels="0"
+    )
+    categories = ET.SubElement(renderer, "categories")
+    symbols = ET.SubElement(renderer, "symbols")
+    size = SIZES[geometry] if size_mm is None else size_mm
+    for i, kind in enumerate(SUPPORT):
+        shown = {"symbol": str(i), "value": kind.value, "label": kind.label, "type": "string"}
+        ET.SubElement(categories, "category", shown, render="true")
+        own = kind.dash is None
+        add_symbol(symbols, str(i), geometry, kind.colour, size, cased=own, dash=kind.dash)
+    add_source_symbol(renderer, geometry, SUPPORT[-1].colour, size)
     return _finish_document(root, view, geometry)
 
 
@@ -168,7 +220,7 @@ def build_plain_qml(
     root = _start_document(view)
     renderer = ET.SubElement(root, "renderer-v2", type="singleSymbol", symbollevels="0")
     size = {"point": 1.8, "line": 0.3, "polygon": 0.1}[geometry] if size_mm is None else size_mm
-    _add_symbol(ET.SubElement(renderer, "symbols"), "0", geometry, colour, size, cased=False)
+    add_symbol(ET.SubElement(renderer, "symbols"), "0", geometry, colour, size, cased=False)
     return _finish_document(root, view, geometry)
 
 
@@ -313,7 +365,7 @@ def _finish_document(root: ET.Element, view: LayerView, geometry: GeometryKind) 
     aliases = ET.SubElement(root, "aliases")
     for i, (column, text) in enumerate((view.aliases or {}).items()):
         ET.SubElement(aliases, "alias", field=column, index=str(i), name=text)
-    ET.SubElement(root, "previewExpression").text = _quote(view.name_column)
+    ET.SubElement(root, "previewExpression").text = quote(view.name_column)
     ET.SubElement(root, "mapTip").text = _map_tip(view)
     return _to_text(root)
 
@@ -340,99 +392,21 @@ def _duration(step: pd.Timedelta | None) -> tuple[str, str]:
 
 def _map_tip(view: LayerView) -> str:
     """Return the HTML that QGIS shows at the pointer."""
-    lines = [f"<b>[% {_quote(view.name_column)} %]</b>"]
+    lines = [f"<b>[% {quote(view.name_column)} %]</b>"]
     for column, title in (view.value_columns or {}).items():
-        name = _quote(column)
+        name = quote(column)
         shown = f"coalesce(format_number({name}, if(abs({name}) < 10, 2, 0)), '–')"
         lines.append(f"{_escape(title)}: <b>[% {shown} %]</b>")
-    texts = [f"format_date({_quote(column)}, '{_INSTANT}')" for column in view.instant_columns]
-    texts += [_quote(column) for column in view.text_columns]
+    texts = [f"format_date({quote(column)}, '{_INSTANT}')" for column in view.instant_columns]
+    texts += [quote(column) for column in view.text_columns]
     lines += [f"[% coalesce({text}, '') %]" for text in texts]
     return "<br>".join(lines)
-
-
-def _quote(column: str) -> str:
-    """Return a column name as QGIS expressions write it."""
-    return '"' + column.replace('"', '""') + '"'
 
 
 def _escape(text: str) -> str:
     """Return text for HTML, without starting an expression."""
     plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return plain.replace("[%", "[ %")
-
-
-def _add_symbol(
-    parent: ET.Element,
-    name: str,
-    geometry: GeometryKind,
-    colour: str,
-    size: float,
-    *,
-    cased: bool = True,
-) -> None:
-    """Add a marker, a line (with a dark casing) or a fill."""
-    kind = {"point": "marker", "line": "line", "polygon": "fill"}[geometry]
-    symbol = ET.SubElement(
-        parent, "symbol", type=kind, name=name, alpha="1", force_rhr="0", clip_to_extent="1"
-    )
-    if geometry == "point":
-        options = {
-            "name": "circle",
-            "color": _rgba(colour),
-            "size": _number(size),
-            "size_unit": "MM",
-            "outline_color": _rgba(_OUTLINE if cased else "#ffffff"),
-            "outline_width": _number(min(0.2, size / 12)),
-            "outline_width_unit": "MM",
-            "outline_style": "solid",
-        }
-        _add_layer(symbol, "SimpleMarker", options)
-    elif geometry == "line":
-        if cased:
-            _add_layer(symbol, "SimpleLine", _line_options(_OUTLINE, size * 1.45))
-        _add_layer(symbol, "SimpleLine", _line_options(colour, size))
-    else:
-        options = {
-            "color": _rgba(colour),
-            "style": "solid",
-            "outline_color": _rgba("#ffffff"),
-            "outline_width": _number(size),
-            "outline_width_unit": "MM",
-            "outline_style": "solid",
-            "joinstyle": "round",
-        }
-        _add_layer(symbol, "SimpleFill", options)
-
-
-def _add_source_symbol(
-    renderer: ET.Element, geometry: GeometryKind, colour: str, size: float
-) -> None:
-    """Add the symbol that QGIS copies when a user adds a class."""
-    _add_symbol(ET.SubElement(renderer, "source-symbol"), "0", geometry, colour, size)
-
-
-def _line_options(colour: str, width: float) -> dict[str, str]:
-    """Return the options of a solid round line."""
-    return {
-        "line_color": _rgba(colour),
-        "line_width": _number(width),
-        "line_width_unit": "MM",
-        "line_style": "solid",
-        "capstyle": "round",
-        "joinstyle": "round",
-    }
-
-
-def _add_layer(symbol: ET.Element, kind: str, options: Mapping[str, str]) -> None:
-    """Add a symbol layer with its options, in both notations that QGIS 3 reads."""
-    layer = ET.SubElement(symbol, "layer", {"class": kind}, enabled="1", locked="0")
-    layer.set("pass", "0")
-    table = ET.SubElement(layer, "Option", type="Map")
-    for name, value in options.items():
-        ET.SubElement(table, "Option", type="QString", name=name, value=value)
-    for name, value in options.items():
-        ET.SubElement(layer, "prop", k=name, v=value)
 
 
 def _add_labels(root: ET.Element, column: str, geometry: GeometryKind) -> None:
@@ -446,7 +420,7 @@ def _add_labels(root: ET.Element, column: str, geometry: GeometryKind) -> None:
         isExpression="0",
         fontSize="7.5",
         fontSizeUnit="Point",
-        textColor=_rgba(_OUTLINE),
+        textColor=rgba(OUTLINE),
         textOpacity="1",
         multilineHeight="1",
     )
@@ -456,7 +430,7 @@ def _add_labels(root: ET.Element, column: str, geometry: GeometryKind) -> None:
         bufferDraw="1",
         bufferSize="0.8",
         bufferSizeUnits="MM",
-        bufferColor=_rgba("#ffffff"),
+        bufferColor=rgba("#ffffff"),
         bufferOpacity="0.85",
     )
     around = "6" if geometry == "point" else "2" if geometry == "line" else "0"
@@ -470,13 +444,3 @@ def _add_labels(root: ET.Element, column: str, geometry: GeometryKind) -> None:
         offsetType="1",
     )
     ET.SubElement(settings, "rendering", displayAll="0", obstacle="1", drawLabels="1")
-
-
-def _rgba(colour: str) -> str:
-    """Return ``#rrggbb`` as ``r,g,b,255``."""
-    return ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) + ",255"
-
-
-def _number(value: float) -> str:
-    """Return a short text of a size."""
-    return f"{value:.4g}" if math.isfinite(value) else "0"

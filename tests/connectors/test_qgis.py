@@ -15,6 +15,7 @@ from stgraph_connectors.qgis import (
     build_graduated_qml,
     build_metadata_xml,
     build_plain_qml,
+    build_support_qml,
     format_sparkline,
     geometry_kind,
 )
@@ -118,3 +119,34 @@ def test_sparkline_has_a_block_per_step_and_a_dot_for_gaps() -> None:
 )
 def test_what_most_geometries_are_decides(types: list[str], kind: str) -> None:
     assert geometry_kind(types) == kind
+
+
+def test_guesses_are_paler_in_every_style() -> None:
+    """Nobody takes a guess for a measurement: opacity follows the column `support`."""
+    view = LayerView(support_column="support")
+    root = ET.fromstring(build_graduated_qml(CLASSES, "speed", geometry="line", view=view))
+    found = root.findall("renderer-v2/symbols/symbol/data_defined_properties")
+    assert len(found) == 3
+    expression = found[0].find(".//Option[@name='alpha']/Option[@name='expression']")
+    assert expression is not None
+    assert expression.get("value") == (
+        "CASE WHEN \"support\" = 'own sensor' THEN 100 WHEN \"support\" = 'near' THEN 65 "
+        "WHEN \"support\" = 'far' THEN 45 WHEN \"support\" = 'none' THEN 25 ELSE 100 END"
+    )
+    plain = ET.fromstring(build_graduated_qml(CLASSES, "speed", geometry="line", view=VIEW))
+    assert plain.find(".//data_defined_properties") is None
+
+
+def test_support_has_a_category_per_class() -> None:
+    """Own sensors are solid and dark, guesses dashed and pale."""
+    root = ET.fromstring(build_support_qml("support", geometry="line"))
+    renderer = root.find("renderer-v2")
+    assert renderer is not None
+    assert (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "support")
+    values = [category.get("value") for category in renderer.findall("categories/category")]
+    assert values == ["own sensor", "near", "far", "none"]
+    dashes = [
+        symbol.find("layer/Option/Option[@name='customdash']") is not None
+        for symbol in renderer.findall("symbols/symbol")
+    ]
+    assert dashes == [False, True, True, True]

@@ -23,7 +23,12 @@ from stgraph.graph import Feature, STGraph
 from stgraph_connectors.postgis.connect import Connection, execute, qualified
 from stgraph_connectors.postgis.layers import Column
 from stgraph_connectors.postgis.roles import has_roles, role_names
-from stgraph_connectors.qgis import GeometryKind, geometry_kind
+from stgraph_connectors.qgis import (
+    GeometryKind,
+    LayerView,
+    build_support_qml,
+    geometry_kind,
+)
 from stgraph_connectors.sinks._layer_styles import (
     NamedStyle,
     build_metric_styles,
@@ -164,6 +169,7 @@ def write_metric_styles(
     *,
     layer: str,
     style: Style | None = None,
+    support_column: str | None = None,
 ) -> bool:
     """Write a style per number of a layer with one row per node, unless they are there already.
 
@@ -180,6 +186,8 @@ def write_metric_styles(
         Name of the layer's table.
     style
         Only its size of points or width of lines is used. None: as in all layers.
+    support_column
+        Column with what a node's values rest on: a style of its classes becomes the default.
 
     Returns
     -------
@@ -188,10 +196,20 @@ def write_metric_styles(
     """
     about = _look_up(connection, schema, layer)
     named = [(column, feature.name, feature.unit) for column, feature in features.items()]
-    key = _key(about, named, None if style is None else style.size_mm)
+    key = _key(about, named, None if style is None else style.size_mm, support_column)
     if not features or about.memory.key == key:
         return False
     styles = _number_styles(connection, schema, layer, about, features, style)
+    if support_column is not None:
+        view = LayerView(instant_columns=about.instants, text_columns=about.texts)
+        qml = build_support_qml(
+            support_column,
+            geometry=about.geometry,
+            view=view,
+            size_mm=None if style is None else style.size_mm,
+        )
+        plain = [replace(other, is_default=False) for other in styles]
+        styles = [NamedStyle("Support", qml, is_default=True), *plain]
     return _try_to_write(connection, schema, layer, key, {layer: styles})
 
 

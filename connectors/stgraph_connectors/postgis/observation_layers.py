@@ -157,7 +157,8 @@ def _style(
     if is_all and recent.mask.any():
         write_styles(connection, schema, recent, layer=OBSERVATION, columns=columns, style=style)
     share = {"observed_share": Feature("observed_share", "%")}
-    write_metric_styles(connection, schema, share, layer=SUPPORT, style=style)
+    said = "support" if "support" in graph.nodes else None
+    write_metric_styles(connection, schema, share, layer=SUPPORT, style=style, support_column=said)
 
 
 # ------------------------------------------------------------------------------------- latest
@@ -374,7 +375,9 @@ def _show_support(
     copy_records(connection, stage, kinds, staged)
     columns = (
         Column("kind", "text", "What the node is: station, segment, cell or junction"),
-        Column("support", "text", "What its values rest on: own sensor, none, or as you say"),
+        Column(
+            "support", "text", "What its values rest on: own sensor, near, far, none, or as you say"
+        ),
         Column(
             "observed_share",
             "real",

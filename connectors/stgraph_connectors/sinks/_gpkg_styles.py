@@ -26,6 +26,8 @@ from stgraph_connectors.sinks._layer_styles import (
 )
 from stgraph_connectors.styles import Style, feature_title, main_feature, printable, quantile_of
 
+SUPPORT = "support"  # the node column with what a value rests on
+
 
 @dataclass(frozen=True)
 class LayerNames:
@@ -75,14 +77,16 @@ def add_value_styles(
     `columns` has a row per feature with the file's column name under ``column``.
     """
     first = main_feature(graph, style)
+    supports = [SUPPORT] if SUPPORT in graph.nodes else []
     styles = build_value_styles(
         graph,
         [str(column["column"]) for column in columns],
         geometry=geometry,
         style=style,
         time_column=names.time,
-        text_columns=("local_time", "trend"),
+        text_columns=(*supports, "local_time", "trend"),
         aliases={"local_time": f"local time ({graph.zone})"},
+        support_column=next(iter(supports), None),
     )
     _add_styles(db, names.layer, styles)
     _add_metadata(db, graph, names.layer, feature_title(first), describe_layer(graph, names))

@@ -214,28 +214,6 @@ def _add_arrow(symbol: ET.Element, colour: str, size: float, when: str) -> None:
     add_layer(marker, "SimpleMarker", head)
 
 
-def add_layer(symbol: ET.Element, kind: str, options: Mapping[str, str]) -> None:
-    """Add a symbol layer with its options."""
-    layer = ET.SubElement(symbol, "layer", {"class": kind}, enabled="1", locked="0")
-    layer.set("pass", "0")
-    table = ET.SubElement(layer, "Option", type="Map")
-    for name, value in options.items():
-        ET.SubElement(table, "Option", type="QString", name=name, value=value)
-
-
-def line_options(colour: str, width: float) -> dict[str, str]:
-    """Return the options of a solid round line."""
-    ends = {"line_style": "solid", "capstyle": "round", "joinstyle": "round"}
-    return {
-        "line_color": rgba(colour), "line_width": f"{width:.4g}", "line_width_unit": "MM", **ends
-    }  # fmt: skip
-
-
-def rgba(colour: str) -> str:
-    """Return ``#rrggbb`` as ``r,g,b,255``."""
-    return ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) + ",255"
-
-
 def _define(layer: ET.Element, expressions: Mapping[str, str]) -> None:
     """Let expressions decide some properties of a symbol layer."""
     parent = ET.SubElement(layer, "data_defined_properties")

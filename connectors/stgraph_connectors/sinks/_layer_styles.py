@@ -9,7 +9,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from stgraph.graph import Feature, STGraph
-from stgraph_connectors.qgis import GeometryKind, LayerView, build_graduated_qml
+from stgraph_connectors.qgis import (
+    GeometryKind,
+    LayerView,
+    build_graduated_qml,
+    build_support_qml,
+)
 from stgraph_connectors.styles import (
     Classes,
     Style,
@@ -43,6 +48,7 @@ def build_value_styles(
     instant_columns: Sequence[str] = (),
     text_columns: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
+    support_column: str | None = None,
 ) -> list[NamedStyle]:
     """Return a style per feature; the one to draw is the default.
 
@@ -64,6 +70,8 @@ def build_value_styles(
         Columns at the end of the map tip.
     aliases
         Names of columns that are no features.
+    support_column
+        Column with what a value rests on: guesses are paler, and a style more shows the classes.
 
     Returns
     -------
@@ -81,6 +89,7 @@ def build_value_styles(
         text_columns=text_columns,
         aliases={**titles, **(aliases or {})},
         labels=graph.n_nodes <= _LABELS_UP_TO,
+        support_column=support_column,
     )
     size = None if style is None else style.size_mm
     styles = []
@@ -88,6 +97,9 @@ def build_value_styles(
         own = _classes_like(classes, graph, i, first)
         qml = build_graduated_qml(own, column, geometry=geometry, view=view, size_mm=size)
         styles.append(NamedStyle(feature_title(feature), qml, feature is first))
+    if support_column is not None:
+        qml = build_support_qml(support_column, geometry=geometry, view=view, size_mm=size)
+        styles.append(NamedStyle("Support", qml, is_default=False))
     return styles
 
 
