@@ -36,6 +36,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "stations": "stgraph_connectors.stations:read_stations",
         "sumo": "stgraph_connectors.roads.sumo:read_sumo",
         "tntp": "stgraph_connectors.roads.tntp:read_tntp",
+        "trajectories": "stgraph_connectors.trajectories:read_trajectories",
     },
     "neighbours": {
         "knn": "stgraph.neighbours:build_knn",
