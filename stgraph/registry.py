@@ -29,6 +29,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "osmnx": "stgraph_connectors.roads.osmnx:read_osmnx",
         "osm": "stgraph_connectors.roads.osm:read_osm",
         "pgt_json": "stgraph_connectors.pgt_json:read_pgt_json",
+        "events": "stgraph_connectors.events:read_events",
         "gtfs": "stgraph_connectors.gtfs:read_gtfs",
         "postgis": "stgraph_connectors.postgis.reading:read_observations",
         "road_lines": "stgraph_connectors.roads.lines:read_road_lines",

@@ -1,0 +1,113 @@
+"""Events: spans of time and places as a signal that is known beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from stgraph_connectors.events import read_events
+
+from stgraph import join_feature, registry
+from stgraph.errors import DataError
+from stgraph.graph import Feature, STGraph
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "events.csv"
+    path.write_text(text)
+    return path
+
+
+def test_instants_and_days_become_steps(tmp_path: Path) -> None:
+    """A concert touches three hours; a holiday is a whole local day, 24 hours; a step each side."""
+    path = write(tmp_path, "from,to,what\n2024-05-01T18:20,2024-05-01T20:10,concert\n"
+                 "2024-05-02,2024-05-02,holiday\n2024-05-01T10:00,,opening\n")  # fmt: skip
+    graph = read_events(path, zone="Europe/Berlin")
+    assert graph.features == (Feature("event", "", "known_future"),)
+    assert graph.values[..., 0].sum(axis=0).tolist() == [3, 24, 1]
+    assert graph.time[0] == pd.Timestamp("2024-05-01T07:00Z")
+    assert graph.time[-1] == pd.Timestamp("2024-05-02T22:00Z")
+    assert graph.time[graph.values[:, 0, 0] > 0][0] == pd.Timestamp("2024-05-01T16:00Z")
+    assert graph.nodes["what"].tolist() == ["concert", "holiday", "opening"]
+    assert graph.values[[0, -1]].max() == 0
+    assert "has no places; join it with space" in str(graph.report)
+
+
+def test_clocks_that_change_make_longer_days(tmp_path: Path) -> None:
+    """New Zealand's 7 April 2024 had 25 hours, without an end column too."""
+    for text in ("from\n2024-04-07\n", "from,to\n2024-04-07,2024-04-07\n"):
+        graph = read_events(write(tmp_path, text), zone="Pacific/Auckland")
+        assert graph.values.sum() == 25
+
+
+def test_values_and_areas(tmp_path: Path) -> None:
+    """Visitors while it lasts, on areas of a layer; any CRS."""
+    layer = gpd.GeoDataFrame(
+        {"start": ["2024-05-01T01:00"], "end": ["2024-05-01T03:00"], "visitors": [500]},
+        geometry=[shapely.box(0, 0, 100, 100)], crs=2193,
+    )  # fmt: skip
+    layer.to_file(tmp_path / "e.gpkg")
+    graph = registry.load("connectors", "events")(
+        tmp_path / "e.gpkg", from_column="start", to_column="end", value_column="visitors",
+        name="visitors", step_minutes=30,
+    )  # fmt: skip
+    assert graph.values[:, 0, 0].tolist() == [0, 500, 500, 500, 500, 0]
+    assert graph.nodes.crs.to_epsg() == 2193
+
+
+def test_events_join_stations_and_their_future(tmp_path: Path) -> None:
+    """A counter near two events at once, 0 at all other times, known beyond the last count."""
+    rows = [
+        "from,to,lat,lon",
+        "2024-05-01T02:00,2024-05-01T04:00,0,0",
+        "2024-05-01T03:00,2024-05-01T07:00,0,0.001",
+        "2024-05-01T03:00,,50,50",
+    ]
+    path = write(tmp_path, "\n".join(rows))
+    places = gpd.points_from_xy([0, 1], [0, 0])
+    nodes = gpd.GeoDataFrame(index=["near", "far"], geometry=places, crs=4326)  # fmt: skip
+    counts = STGraph(
+        nodes=nodes, time=pd.date_range("2024-05-01", periods=6, freq="h"),
+        values=np.ones((6, 2, 1), np.float32), features=(Feature("n"),),
+    )  # fmt: skip
+    joined = join_feature(
+        counts, read_events(path), space="around", max_distance_m=500, combine="sum", fill=0,
+        ahead_steps=3,
+    )  # fmt: skip
+    assert joined.values[:, 0, 1].tolist() == [0, 0, 1, 2, 1, 1, 1, 0, 0]
+    assert joined.values[:, 1, 1].max() == 0
+
+
+BAD = {
+    "no column": ("start,to\n2024-05-01,\n", {}, "has no column `from`"),
+    "no value": ("from\n2024-05-01\n", {"value_column": "n"}, "has no column `n`"),
+    "no time": ("from\nsoon\n", {}, "row 1 holds 'soon', one of 1 that are no times; write 2024"),
+    "an empty begin": ("from,to\n,2024-05-01\n", {}, "row 1 holds nan"),
+    "a wrong end": ("from,to\n2024-05-01,late\n", {}, "column `to`: row 1 holds 'late'"),
+    "backwards": ("from,to\n2024-05-02T10:00,2024-05-02T09:00\n", {}, "not after its begin"),
+    "no number": ("from,n\n2024-05-01,many\n", {"value_column": "n"}, "'many', which is no number"),
+    "no row": ("from,to\n", {}, "has no row"),
+    "a wrong zone": ("from\n2024-05-01\n", {"zone": "Berlin"}, "`zone`: is 'Berlin'"),
+    "no step": ("from\n2024-05-01\n", {"step_minutes": 0}, "`step_minutes`: is 0"),
+    "too many values": ("from,to\n1700-01-01,2200-01-01\n" + "2024-05-01,\n" * 9,
+                        {"step_minutes": 1}, "take a longer step, or fewer events"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_events_are_named(tmp_path: Path, name: str) -> None:
+    text, options, message = BAD[name]
+    with pytest.raises(DataError, match=message):
+        read_events(write(tmp_path, text), **options)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file"):
+        read_events(tmp_path / "no.csv")
+    (tmp_path / "x.gpkg").write_text("hello")
+    with pytest.raises(DataError, match="is no table of events"):
+        read_events(tmp_path / "x.gpkg")
