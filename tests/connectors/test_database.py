@@ -209,7 +209,7 @@ def test_a_million_rows_stay_small(tmp_path: Path) -> None:
     )
     n_steps, reading_mb, whole_mb = map(float, done.stdout.split())
     assert n_steps == 10_000
-    assert reading_mb < 80  # 16 bytes a row, one chunk of rows; all rows would take 200 and more
+    assert reading_mb < 120  # 16 bytes a row, one chunk of rows; all rows would take 200 and more
     assert whole_mb < 350
 
 

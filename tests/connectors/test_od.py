@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stgraph_connectors.od import read_od
 
@@ -161,6 +161,7 @@ def test_a_matrix_per_instant(tmp_path: Path) -> None:
     assert graph.time[0] == pd.Timestamp("2024-01-01", tz="UTC")
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), min_size=4, max_size=4), min_size=4, max_size=4))
 def test_nothing_is_lost_between_dense_and_long(cells: list[list[int]]) -> None:
     """A matrix and the list of its cells are one graph, whose weights add up to all trips."""
