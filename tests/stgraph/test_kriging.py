@@ -13,20 +13,10 @@ import shapely
 
 from stgraph.errors import GraphError, InputError
 from stgraph.graph import Feature, STGraph
-from stgraph.kriging import (
-    SUPPORT,
-    Estimator,
-    InverseDistance,
-    Kernel,
-    Surroundings,
-    evaluate_holdout,
-    fit_estimator,
-    fit_kernel,
-    interpolate,
-    surround_segments,
-    surround_stations,
-)
-from stgraph.kriging.interpolation import hide
+from stgraph.kriging.estimator import Estimator, fit_estimator
+from stgraph.kriging.holdout import evaluate_holdout
+from stgraph.kriging.interpolation import InverseDistance, Kernel, fit_kernel, hide, interpolate
+from stgraph.kriging.surroundings import SUPPORT, Surroundings, surround_segments, surround_stations
 
 UTM = "EPSG:32632"
 LIMITS = {"near_m": 1000.0, "far_m": 3000.0}
