@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ _MEANING = {
     "-1": BACKWARD, "reverse": BACKWARD, "backward": BACKWARD, "tf": BACKWARD, "against": BACKWARD,
 }  # fmt: skip
 _FASTEST_KMH = 200.0
+_AHEAD = re.compile(r"(?<![a-z])ab(?=_|$)")  # speed_ab, ab_lanes
 
 
 def find_column(given: str | None, option: str, table: Table, report: Report) -> Any | None:
@@ -52,6 +54,12 @@ def find_column(given: str | None, option: str, table: Table, report: Report) ->
         return require_column(given, columns, table=table, option=option, report=report)
     lower = {str(name).strip().lower(): name for name in reversed(columns)}
     return next((lower[name] for name in _NAMES.get(option, ()) if name in lower), None)
+
+
+def find_back(column: Any | None, columns: Iterable[Any]) -> Any | None:
+    """Return the column for the other direction of one that ends or begins with AB, if any."""
+    back, found = _AHEAD.subn("ba", str(column).lower())
+    return next((c for c in columns if found == 1 and str(c).lower() == back), None)
 
 
 def read_directions(

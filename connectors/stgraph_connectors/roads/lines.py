@@ -26,6 +26,7 @@ from stgraph_connectors.roads._columns import (
     BOTH,
     CLOSED,
     FORWARD,
+    find_back,
     find_column,
     has_twins,
     keep_names,
@@ -109,7 +110,8 @@ def read_road_lines(
         Column of speeds, and the unit of plain numbers in it. None: found by name, km/h unless
         the name ends with another unit. Text such as ``30 mph`` says its own.
     lanes_column
-        Column of lanes; of a line open both ways, those of both directions.
+        Column of lanes; of a line open both ways, those of both directions. Of this and the
+        speed, a pair such as ``LANES_AB`` and ``LANES_BA`` gives each direction its own.
     class_column, name_column
         Columns of the type of road, which becomes `highway`, and of its name.
     level_column
@@ -144,9 +146,14 @@ def read_road_lines(
     source = _read_source(lines, layer, (dsn, schema, table), crs, report)
     report.raise_errors(DataError, title=_TITLE)
     assert source is not None  # noqa: S101  # otherwise there is an error
+    columns = source.table.frame.columns
+    speed_kmh, speed = read_speeds(source.table, speed_column, speed_unit, report)
+    back = find_back(speed, columns)
     meaning = _Meaning(
         *read_directions(source.table, oneway, oneway_column, oneway_values, report),
-        *read_speeds(source.table, speed_column, speed_unit, report),
+        speed_kmh,
+        speed_kmh if back is None else read_speeds(source.table, back, speed_unit, report)[0],
+        speed,
         find_column(lanes_column, "lanes_column", source.table, report),
         find_column(class_column, "class_column", source.table, report),
         find_column(name_column, "name_column", source.table, report),
@@ -180,6 +187,7 @@ class _Meaning:
     direction: npt.NDArray[np.int64] | None
     oneway: Any | None  # column
     speed_kmh: npt.NDArray[np.float64]
+    speed_back_kmh: npt.NDArray[np.float64]  # of the other direction, where the layer tells both
     speed: Any | None  # column
     lanes: Any | None  # column
     kind: Any | None  # column
@@ -385,7 +393,7 @@ def _make_segments(
         geometry=lines,
         attributes=_attributes(source, meaning, row[each], direction[each], reverse),
         ids=None if ids is None else _segment_ids(ids, noded, source, each, reverse),
-        lanes_of_both=True,
+        lanes_of_both=find_back(meaning.lanes, source.table.frame.columns) is None,
         provenance={"connector": "road_lines", "source": source.name},
     )
 
@@ -423,17 +431,16 @@ def _attributes(
     table = keep_names(given, [name for name in _OURS if name not in ("name", "highway", "lanes")])
     table = table.assign(oneway=direction != BOTH)
     if meaning.speed is not None:
-        table = table.assign(speed_kmh=meaning.speed_kmh[row])
+        speed_kmh = np.where(reverse, meaning.speed_back_kmh[row], meaning.speed_kmh[row])
+        table = table.assign(speed_kmh=speed_kmh)
     for name, column in (
         ("highway", meaning.kind), ("lanes", meaning.lanes), ("name", meaning.name)
     ):  # fmt: skip
         if column is not None and str(column) != name:
             table = keep_names(table, [name]).assign(**{name: given[str(column)]})
-    for name, column in (("lanes", meaning.lanes), ("speed_kmh", meaning.speed)):
-        twin = str(column).removesuffix("_ab") + "_ba"
-        if str(column).endswith("_ab") and twin in given:  # values by direction
-            other = pd.to_numeric(given[twin], errors="coerce").where(lambda v: v > 0)
-            table.loc[reverse, name] = other[reverse]
+    lanes_back = find_back(meaning.lanes, given.columns)
+    if lanes_back is not None:
+        table["lanes"] = given[str(meaning.lanes)].where(~reverse, given[lanes_back])
     return table
 
 

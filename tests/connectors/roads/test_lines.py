@@ -156,6 +156,21 @@ def test_types_names_lanes_and_all_other_columns_are_kept() -> None:
     assert edges["speed_kmh"].iloc[1] == 7
 
 
+@pytest.mark.parametrize("names", [("{}_ab", "{}_ba"), ("{}_AB", "{}_BA"), ("AB_{}", "BA_{}")])
+def test_columns_of_both_directions_give_each_its_own(names: tuple[str, str]) -> None:
+    """Lanes that are told by direction are not halved, and both speeds are in the unit given."""
+    ahead, back = names
+    values = {"lanes": (3, 1), "speed": (50, 30)}
+    columns = {n.format(key): [v[i]] for key, v in values.items() for i, n in enumerate(names)}
+    graph = read_road_lines(
+        layer(TEE[0], **columns), nodes="junctions", speed_unit="mph",
+        lanes_column=ahead.format("lanes"), speed_column=ahead.format("speed"),
+    )  # fmt: skip
+    assert back.format("lanes") in graph.edges
+    assert graph.edges["lanes"].tolist() == [3, 1]
+    assert graph.edges["speed_kmh"].tolist() == pytest.approx([80.4672, 48.28032])
+
+
 def test_ids_do_not_depend_on_the_order_of_rows() -> None:
     """Reading the rows in any order gives the same ids of segments and junctions."""
     roads = layer(*TEE, key=["x", "y", "z"])
