@@ -253,7 +253,7 @@ def _speeds(
     if imputed.any():
         share = f"{imputed.mean():.0%}"
         report.info(_WHERE, f"{share} of the segments say no speed; they get that of their type")
-    return fill_speeds(speed, kind, speeds_kmh), imputed
+    return (speed if report.errors else fill_speeds(speed, kind, speeds_kmh)), imputed
 
 
 def _lanes(table: pd.DataFrame, *, both: bool) -> Float64Array:

@@ -44,6 +44,8 @@ _FASTEST_KMH = 200.0  # no road has a higher limit
 
 _KMH_PER_UNIT = {"": 1.0, "km/h": 1.0, "kmh": 1.0, "kph": 1.0, "mph": 1.609344, "knots": 1.852}
 _SPEED = re.compile(r"^(\d+(?:\.\d+)?)\s*(km/h|kmh|kph|mph|knots)?$")
+_NUMBERED_ZONE = re.compile(r"(?:([a-z]{2}):)?(?:zone:?)?(\d+)")  # DE:zone30, DE:zone:30, DE:30
+_COUNTRIES_OF_MILES = ("gb", "uk", "us")
 # what a zone means, where the map names it in place of a number: https://wiki.openstreetmap.org/wiki/Default_speed_limits
 _ZONE_KMH = {
     "urban": 50.0,
@@ -75,9 +77,9 @@ _ZONES_OF_COUNTRY_KMH = {
 def parse_speed(text: str) -> float:
     """Return a speed limit in km/h, or NaN where it says no number.
 
-    Knows ``50``, ``50 km/h``, ``30 mph``, ``10 knots``, zones such as ``DE:urban``, ``walk``, and
-    several values (``50;70``, ``50|30``), of which it takes the mean. ``none``, ``signals`` and
-    ``variable`` are no number.
+    Knows ``50``, ``50 km/h``, ``30 mph``, ``10 knots``, zones such as ``DE:urban``, ``DE:zone30``
+    and ``GB:20`` (there in mph), ``walk``, and several values (``50;70``, ``50|30``), of which it
+    takes the mean. ``none``, ``signals`` and ``variable`` are no number.
     """
     parts = [part for part in re.split(r"[;|,]", text.strip().lower()) if part.strip()]
     speeds = [_parse_one_speed(part.strip()) for part in parts]
@@ -89,12 +91,17 @@ def _parse_one_speed(text: str) -> float:
     """Return one speed in km/h, or NaN."""
     match = _SPEED.match(text)
     if match:
-        speed = float(match[1]) * _KMH_PER_UNIT[match[2] or ""]
-        return speed if 0 < speed <= _FASTEST_KMH else float("nan")
+        return _in_range(float(match[1]) * _KMH_PER_UNIT[match[2] or ""])
     zone = text.rsplit(":", 1)[-1]
-    if re.fullmatch(r"zone\d+", zone):  # DE:zone30
-        return float(zone.removeprefix("zone"))
+    if numbered := _NUMBERED_ZONE.fullmatch(text):
+        unit = "mph" if numbered[1] in _COUNTRIES_OF_MILES else ""
+        return _in_range(float(numbered[2]) * _KMH_PER_UNIT[unit])
     return _ZONES_OF_COUNTRY_KMH.get(text, _ZONE_KMH.get(zone, float("nan")))
+
+
+def _in_range(speed_kmh: float) -> float:
+    """Return a speed, or NaN where no road has such a limit."""
+    return speed_kmh if 0 < speed_kmh <= _FASTEST_KMH else float("nan")
 
 
 def parse_lanes(text: str) -> float:
@@ -131,8 +138,12 @@ def fill_speeds(
 
 def check_speeds(given_kmh: Mapping[str, float], kinds: set[str], report: Report) -> None:
     """Note speeds by road type that are no speeds, or are for a type that is not there."""
+    if not isinstance(given_kmh, Mapping):
+        report.error("`speeds_kmh`", f"is {given_kmh!r}", "give {'residential': 30}, by road type")
+        return
     for kind, speed in given_kmh.items():
-        if not 0 < speed <= _FASTEST_KMH:
+        is_number = isinstance(speed, int | float | np.number)
+        if not (is_number and 0 < speed <= _FASTEST_KMH):
             report.error(
                 f"`speeds_kmh`, {kind!r}", f"is {speed!r}", f"use km/h up to {_FASTEST_KMH:g}"
             )

@@ -433,6 +433,8 @@ def _attributes(
     if meaning.speed is not None:
         speed_kmh = np.where(reverse, meaning.speed_back_kmh[row], meaning.speed_kmh[row])
         table = table.assign(speed_kmh=speed_kmh)
+        if str(meaning.speed) == "speed_kmh" and "speed_imputed" in given:
+            table["speed_imputed"] = given["speed_imputed"]  # written by us, guesses and all
     for name, column in (
         ("highway", meaning.kind), ("lanes", meaning.lanes), ("name", meaning.name)
     ):  # fmt: skip

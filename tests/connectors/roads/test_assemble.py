@@ -55,6 +55,10 @@ def finish(roads: RawRoads, **options: Any) -> Any:
         ("DE:rural", 100),
         ("GB:nsl_dual", 112.65),
         ("DE:zone30", 30),
+        ("DE:zone:30", 30),
+        ("DE:30", 30),
+        ("GB:20", 32.19),
+        ("DE:zone999", None),
         ("RO:urban", 50),
         ("walk", 5),
         ("50;70", 60),
@@ -225,6 +229,8 @@ def test_lengths_of_the_source_are_believed_where_it_has_them() -> None:
         (raw([(1, 2)], crs=None), {}, "have no CRS"),
         (raw([(1, 2)]), {"nodes": "segment"}, "`nodes`: is 'segment' .did you mean 'segments'"),
         (raw([(1, 2)]), {"speeds_kmh": {"primary": -1}}, "`speeds_kmh`, 'primary': is -1"),
+        (raw([(1, 2)]), {"speeds_kmh": {"primary": "30"}}, "`speeds_kmh`, 'primary': is '30'"),
+        (raw([(1, 2)]), {"speeds_kmh": 30}, "`speeds_kmh`: is 30; give {'residential': 30}"),
     ],
 )
 def test_what_cannot_be_a_road_graph_is_refused(

@@ -171,6 +171,14 @@ def test_columns_of_both_directions_give_each_its_own(names: tuple[str, str]) ->
     assert graph.edges["speed_kmh"].tolist() == pytest.approx([80.4672, 48.28032])
 
 
+def test_guessed_speeds_of_a_layer_of_ours_stay_guesses() -> None:
+    """What was written with `speed_imputed` is not taken for a measurement."""
+    roads = layer(*TEE[:2], speed_kmh=[50.0, 30.0], speed_imputed=[True, False])
+    edges = read_road_lines(roads, nodes="junctions", oneway="forward").edges
+    assert edges["speed_kmh"].tolist() == [50, 30]
+    assert edges["speed_imputed"].tolist() == [True, False]
+
+
 def test_ids_do_not_depend_on_the_order_of_rows() -> None:
     """Reading the rows in any order gives the same ids of segments and junctions."""
     roads = layer(*TEE, key=["x", "y", "z"])
