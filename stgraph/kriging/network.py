@@ -190,6 +190,7 @@ def predict(
     trust
         Share of the network's correction that is kept.
     """
+    overall = spread_of(values[:, visible])
     mean = np.empty((len(values), len(around)), dtype=np.float32)
     spread = np.empty_like(mean)
     rows = max(1, _TOKENS_AT_ONCE // max(1, len(values) * (around.sensor.shape[1] + 1)))
@@ -198,6 +199,9 @@ def predict(
         some = around.take(part)
         told, weight = tokens_of(values, some, visible, kernel)
         mean[:, part], spread[:, part] = mix(told, weight)
+        # where no way leads to a sensor, anything that is seen somewhere may be
+        lonely = part[np.isinf(some.distance_m())]
+        spread[:, lonely] = np.maximum(spread[:, lonely], overall[:, None])
         if network is not None and trust > 0:
             static = torch.from_numpy(describe_tokens(some))
             with torch.inference_mode():
@@ -206,6 +210,16 @@ def predict(
             better = mean[:, part] + trust * (guess - mean[:, part])
             mean[:, part] = np.where(known, better, np.nan)
     return mean, spread
+
+
+def spread_of(values: FloatArray) -> FloatArray:
+    """Return the deviation of what is known at each step, 0 where hardly anything is."""
+    known = np.isfinite(values)
+    n = np.maximum(known.sum(axis=1), 1)
+    filled = np.where(known, values, 0)
+    mean = filled.sum(axis=1) / n
+    gaps = np.where(known, values - mean[:, None], 0)
+    return np.asarray(np.sqrt(np.square(gaps).sum(axis=1) / n), dtype=np.float32)
 
 
 def errors_at(

@@ -354,7 +354,7 @@ def _nearest(
     for rows, found in blocks:
         if alone:
             found[np.arange(len(rows)), rows] = np.inf
-        close = np.flatnonzero(np.isfinite(found).any(axis=0))
+        close = np.flatnonzero((found < length[:, -1]).any(axis=0))  # the others keep their lists
         block = found[:, close].T
         both = np.concatenate([length[close], block], axis=1)
         ids = np.concatenate([sensor[close], np.broadcast_to(rows, block.shape)], axis=1)

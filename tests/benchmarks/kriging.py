@@ -1,6 +1,6 @@
 """How good guesses are where there is no sensor: hidden sensors of METR-LA, hidden links of a city.
 
-METR-LA (one week, 207 sensors): 20 % are hidden, five times, everything is fitted without them,
+METR-LA (one week, 207 sensors): 20 % are hidden, three times, everything is fitted without them,
 also the forecaster, and guesses at them are measured on the last 20 % of the week. Simulated city
 (508 links, true speeds everywhere): 80 % of the links are hidden.
 """
@@ -21,13 +21,9 @@ from stgraph_connectors.stations import read_stations
 
 from stgraph.config import TrainConfig
 from stgraph.graph import Feature, STGraph
-from stgraph.kriging import (
-    Holdout,
-    evaluate_holdout,
-    fit_estimator,
-    surround_segments,
-    surround_stations,
-)
+from stgraph.kriging.estimator import fit_estimator
+from stgraph.kriging.holdout import Holdout, evaluate_holdout
+from stgraph.kriging.surroundings import surround_segments, surround_stations
 from stgraph.neighbours import build_line_graph
 from stgraph.preprocessing.splits import split_windows
 from stgraph.training import fit
@@ -75,7 +71,7 @@ def measure_metr_la(*, quick: bool) -> list[Row]:
         train_steps=train,
         tune_steps=tune,
         refit=refit,
-        n_draws=1 if quick else 5,
+        n_draws=1 if quick else 3,
         n_batches=100 if quick else 1200,
         **LIMITS,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import psycopg
 import pytest
 import shapely
 from stgraph_connectors.sinks.geopackage import read_geopackage
@@ -257,3 +258,29 @@ def test_no_station_near_any_road(tmp_path: Path) -> None:
     config = job(tmp_path, "data.away=true")
     with pytest.raises(InputError, match="no station is within 50 m of a road"):
         pipeline.fit_job(config, pipeline.load_graph(config))
+
+
+@pytest.mark.postgis
+def test_support_arrives_in_postgis(
+    done: tuple[JobConfig, pipeline.JobResult], database: str
+) -> None:
+    """Protects the layer `support`: a class per segment, and drawn by it."""
+    _, result = done
+    output = '\n[[output]]\nsink = "postgis"\nof = "segments"\ndsn = "${DSN}"\n'
+    assert main(["db", "init", "--dsn", database]) == 0
+    config, _ = done
+    path = config.run.folder.parents[1] / "with_database.toml"
+    text = CONFIG[: CONFIG.index("[[output]]")] + output
+    path.write_text(f'{text}[run]\nfolder = "runs/job"\n')
+    published = read_config(path, environment={"DSN": database})
+    pipeline.forecast_job(published, result.graph, result.forecaster)
+    with psycopg.connect(database) as connection:
+        rows = connection.execute(
+            "SELECT support, count(*) FROM stgraph.support GROUP BY support ORDER BY support"
+        ).fetchall()
+        styles = connection.execute(
+            "SELECT stylename, styleqml::text LIKE '%categorizedSymbol%' FROM public.layer_styles "
+            "WHERE f_table_name = 'support' AND useasdefault"
+        ).fetchall()
+    assert rows == [("far", 1), ("near", 5), ("none", 1), ("own sensor", 6)]
+    assert styles == [("Support", True)]
