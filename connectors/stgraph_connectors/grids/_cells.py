@@ -108,6 +108,8 @@ def make_squares(
 ) -> Squares | None:
     """Return the squares that meet a boundary, in a given plane or the local UTM zone."""
     crs = grid_crs or _local_plane(boundary, report)
+    if crs is None:
+        return None
     unit = size_m / crs.axis_info[0].unit_conversion_factor
     area = boundary.area(crs)
     if not np.isfinite(area.bounds).all() or area.area <= 0:
@@ -138,9 +140,14 @@ def make_squares(
     return Squares(_finish(nodes, area, options), size_m, options.clip)
 
 
-def _local_plane(boundary: Boundary, report: Report) -> pyproj.CRS:
-    """Return the UTM zone of the middle of a boundary."""
-    crs = boundary.zones.estimate_utm_crs()
+def _local_plane(boundary: Boundary, report: Report) -> pyproj.CRS | None:
+    """Return the UTM zone of the middle of a boundary, or note that there is none."""
+    try:
+        crs = boundary.zones.estimate_utm_crs()
+    except RuntimeError:
+        todo = "name a plane, such as grid_crs=3413 in the north or 3031 in the south"
+        report.error("`grid_crs`", "there is no UTM zone so near to a pole", todo)
+        return None
     geodetic = cast("pyproj.CRS", boundary.crs.geodetic_crs)
     degrees = boundary.zones if boundary.crs.is_geographic else boundary.zones.to_crs(geodetic)
     west, _, east, _ = degrees.total_bounds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,8 +132,8 @@ def _read_points(source: object, options: EventOptions, report: Report) -> Event
             options.time_column, columns, table=table, option="time_column", report=report
         )
     elif isinstance(table.frame.index, pd.DatetimeIndex):
-        table.frame.insert(0, "index", table.frame.index)
         name = "index"
+        table = replace(table, frame=table.frame.assign(index=table.frame.index))
     else:
         name = guess_column(columns, TIME_NAMES, table=table, option="time_column", report=report)
     values = _values(table, options, report)

@@ -13,6 +13,7 @@ import pandas as pd
 import pyproj
 import shapely
 
+from stgraph.graph import BoolArray
 from stgraph.report import Report
 from stgraph_connectors.grids._field import Axis, Field, Floats
 
@@ -72,9 +73,7 @@ def choose_window(
     columns, rows = np.arange(len(x)), np.arange(len(y))
     if bbox is not None:
         west, south, east, north = bbox
-        inside = (x.centres >= west) & (x.centres <= east)
-        if west > east:
-            inside = (x.centres >= west) | (x.centres <= east)
+        inside = _between(x.centres, west, east, is_geographic=field.crs.is_geographic)
         columns, rows = columns[inside], rows[(y.centres >= south) & (y.centres <= north)]
         if not len(columns) or not len(rows):
             low, high = (float(bound) for bound in (x.edges.min(), x.edges.max()))
@@ -87,6 +86,17 @@ def choose_window(
         Axis(axis.centres[chosen], axis.edges[chosen]) for axis, chosen in ((x, columns), (y, rows))
     )
     return Window(rows, columns, part_y, part_x, every, around, field.crs)
+
+
+def _between(x: Floats, west: float, east: float, *, is_geographic: bool) -> BoolArray:
+    """Return which x lie in a span; longitudes are the same a turn further."""
+    if not is_geographic:
+        return (x >= west) & (x <= east)
+    east = east + _TURN if west > east else east
+    inside = np.zeros(len(x), dtype=bool)
+    for turn in (-_TURN, 0.0, _TURN):
+        inside |= (x + turn >= west) & (x + turn <= east)
+    return inside
 
 
 def _runs(blocks: Int64Array, every: int, n: int) -> list[slice]:
@@ -116,7 +126,7 @@ def read_window(field: Field, variable: str, steps: slice, window: Window) -> np
 
 def read_mask(
     field: Field, variable: str, keep: Sequence[float] | None, window: Window
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Return the cells of the file that a mask keeps: (rows, columns) of the window."""
     values = read_window(field, variable, slice(0, 1), window)[0]
     known = np.isfinite(values)
@@ -128,7 +138,7 @@ def read_blocks(
     field: Field,
     variable: str,
     window: Window,
-    mask: npt.NDArray[np.bool_] | None,
+    mask: BoolArray | None,
     how: Reduce,
     steps: Int64Array | None = None,
 ) -> Any:

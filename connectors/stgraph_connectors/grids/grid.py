@@ -164,6 +164,10 @@ def read_grid(
     events_crs = read_crs("points_crs", points_crs, report)
     report.raise_errors(DataError, title=_TITLE)
     area = need(read_boundary(boundary, layer=layer, crs=crs, report=report), report)
+    if cell != "polygon" and area.crs.geodetic_crs is None:
+        what = f"{area.crs.name} is nowhere on Earth, where {cell}s are laid out"
+        report.error(area.name, what, "say where it is with crs=, or take cell='polygon'")
+        report.raise_errors(DataError, title=_TITLE)
     cell_options = CellOptions(clip, min_share, max_cells)
     made: Cells | None
     if cell == "square":

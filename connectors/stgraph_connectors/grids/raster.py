@@ -88,7 +88,7 @@ def read_raster(
         CRS of the coordinates. None takes that of the file.
     bbox
         ``[west, south, east, north]`` in the CRS of the raster: cells whose middle lies inside.
-        West above east goes over the antimeridian.
+        West above east goes over the antimeridian, as does east above 180.
     every
         Blocks of so many by so many cells become one.
     reduce
@@ -100,7 +100,8 @@ def read_raster(
     time_pattern
         Form of the date in names of GeoTIFF files or bands, as in `strptime`. None finds it.
     first_time
-        Instant of the first band or file of GeoTIFFs that hold no dates; needs `step_minutes`.
+        Instant of the first band or file of GeoTIFFs that hold no dates, in UTC if it names no
+        zone; needs `step_minutes`.
     step_minutes
         Length of a step. None finds it out.
     calendar
@@ -148,7 +149,7 @@ def read_raster(
     names = [variables] if isinstance(variables, str) else list(variables or ())
     wanted = [*names, *([mask] if mask is not None and names and mask not in names else [])]
     field_options = FieldOptions(wanted, x_dim, y_dim, time_dim, select, system)
-    first = None if first_time is None else pd.Timestamp(first_time)
+    first = None if first_time is None else pd.Timestamp(instant_us(first_time, "UTC"), unit="us")
     tiff_options = TiffOptions(wanted, time_pattern, first, step_minutes, feature, system)
     field = _need(open_source(source, field_options, tiff_options, report), report)
     with closing(field):

@@ -20,11 +20,12 @@ from stgraph.registry import load
 
 BOX = [8.60, 49.35, 8.64, 49.38]  # 2.9 km x 3.3 km of the Rhine plain
 PLANE = shapely.box(0, 0, 30, 20)  # 3 x 2 squares of 10 m
+PLAN = 'LOCAL_CS["plan",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
 ENDLESS = shapely.Polygon([(0, 0), (1, 0), (np.inf, 1), (0, 0)])
 ONE = {"time": ["2024-01-01"], "lat": [1.0], "lon": [1.0], "speed": [1]}
 
 
-def plane(shape: shapely.Geometry = PLANE, *, crs: int = 25832) -> gpd.GeoDataFrame:
+def plane(shape: shapely.Geometry = PLANE, *, crs: int | str = 25832) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(geometry=[shape], crs=crs)
 
 
@@ -313,6 +314,16 @@ def test_missing_places_and_times_are_told() -> None:
     assert "1 of 5 points lie in no cell, first (8.61, 51) in row 5" in told
 
 
+def test_points_indexed_by_time_are_not_changed() -> None:
+    """A frame of the caller stays as it is, so that it can be counted twice."""
+    frame = pd.DataFrame({"x": [5.0], "y": [5.0]}, index=pd.DatetimeIndex(["2024-01-01 00:10"]))
+    before = frame.copy()
+    for _ in range(2):
+        graph = squares(points=frame, points_crs=25832, step_minutes=60)
+        assert graph.values[0, 0, 0] == 1
+    pd.testing.assert_frame_equal(frame, before)
+
+
 def test_the_hour_that_autumn_repeats() -> None:
     """Two events at one wall clock are two events, both at the earlier instant."""
     at = events((5, 5, "2024-10-27 02:30"), (5, 5, "2024-10-27 02:30"))
@@ -411,6 +422,8 @@ def test_bad_options_and_points(message: str, options: dict[str, Any]) -> None:
          [470000, 5460000, 480000, 5470000]),
         (r"latitude and longitude look swapped", [-36.9, 174.7, -36.8, 174.8]),
         (r"holds no geometry", pd.DataFrame({"a": [1]})),
+        (r"no UTM zone so near to a pole; name a plane, such as grid_crs=3413", [0, 85, 10, 89]),
+        (r"plan is nowhere on Earth, where squares are laid out; say where", plane(crs=PLAN)),
     ],
 )  # fmt: skip
 def test_bad_boundaries(message: str, boundary: Any) -> None:

@@ -147,6 +147,17 @@ def test_grid_around_the_globe_closes(tmp_path: Path) -> None:
     assert across.n_edges == 4
 
 
+@pytest.mark.parametrize(
+    ("west", "east", "columns"),
+    [(0, 360, 12), (-180, 180, 12), (140, 220, 3), (140, -140, 3), (200, 250, 2), (-160, -110, 2)],
+)
+def test_boxes_beyond_180_degrees(west: float, east: float, columns: int, tmp_path: Path) -> None:
+    """A box in longitudes to 360 holds all that lies in it, not the part up to 180 only."""
+    lat, lon = np.array([0.0, 30.0]), np.arange(0.0, 360.0, 30.0)
+    path = store(field((1, 2, 12), lat=lat, lon=lon), tmp_path / "t.nc")
+    assert read_raster(path, bbox=[west, -90, east, 90]).n_nodes == 2 * columns
+
+
 def test_bounds_and_descending_latitudes(tmp_path: Path) -> None:
     """Bounds of the file win over the middles; rows stay in the file's order."""
     dataset = field((1, 2, 2), lat=[50.0, 40.0])
@@ -427,6 +438,8 @@ def test_bands_without_dates(tmp_path: Path) -> None:
     graph = read_raster(path, first_time="2024-01-01", step_minutes=60, feature="rain")
     assert graph.feature_names == ("rain",)
     assert series(graph, "0_1") == [1, 5]
+    east = read_raster(path, first_time="2024-01-01 02:00+02:00", step_minutes=60)
+    assert east.time.equals(graph.time)
     static = read_raster(path)
     assert static.nodes[["band_1", "band_2"]].to_numpy().tolist()[1] == [1, 5]
     assert "2 bands without date or name; taken as variables" in str(static.report)
