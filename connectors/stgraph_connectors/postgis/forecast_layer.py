@@ -24,6 +24,8 @@ from stgraph_connectors.postgis.places import group_quantiles
 from stgraph_connectors.postgis.publishing import dataset_geometry
 from stgraph_connectors.styles import feature_title
 
+SUPPORT = "support"  # the node column with what a value rests on
+
 
 def show_issue(
     connection: Connection,
@@ -58,6 +60,8 @@ def _source(schema: str, issue: Issue, ids: Mapping[str, int]) -> sql.Composable
         )
         for name in names
     ]
+    if _tells_support(issue):
+        parts.append(sql.SQL("{} AS told").format(qualified(schema, "node")))
     joined = [sql.SQL(" JOIN {} USING (node_id)").format(part) for part in parts[1:]]
     return sql.SQL("").join([parts[0], *joined])
 
@@ -90,6 +94,12 @@ def _layer(issue: Issue, stride: int, place: tuple[int, LiteralString]) -> Layer
         Column(column, "real", feature_title(feature))
         for column, feature in zip(issue.columns, issue.graph.features, strict=True)
     ]
+    if _tells_support(issue):
+        columns.append(
+            Column(
+                SUPPORT, "text", "What the values rest on: own sensor, or a guess: near, far, none"
+            )
+        )
     columns.append(Column("trend", "text", "The node's whole forecast as a line of blocks"))
     return Layer(
         name=FORECAST,
@@ -113,6 +123,8 @@ def _expressions(issue: Issue, ids: Mapping[str, int]) -> dict[str, sql.Composab
         "issued_at": sql.Literal(issue.issued_at.to_pydatetime()),
         "trend": sql.SQL("s.trend"),
     }
+    if _tells_support(issue):
+        result[SUPPORT] = sql.SQL("told.attributes ->> {}").format(sql.Literal(SUPPORT))
     groups = group_quantiles(issue.graph.features)
     for name, positions in groups.items():
         alias = _alias(issue, ids, name)
@@ -123,6 +135,11 @@ def _expressions(issue: Issue, ids: Mapping[str, int]) -> dict[str, sql.Composab
                 "nullif({}.quantiles[{}][t.horizon], 'NaN')"
             ).format(alias, sql.Literal(level))
     return result
+
+
+def _tells_support(issue: Issue) -> bool:
+    """Tell whether the nodes say what their values rest on."""
+    return SUPPORT in issue.graph.nodes and SUPPORT not in issue.columns
 
 
 def _by_horizon(values: list[Any], kind: LiteralString) -> sql.Composed:

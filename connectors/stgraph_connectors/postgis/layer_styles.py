@@ -140,6 +140,7 @@ def write_styles(
         return False
     others = _features_beside(connection, schema, about, columns)
     aliases = {c.name: c.name.replace("_", " ") for c in about.columns if c.type != "real"}
+    support_column = "support" if "support" in about.texts else None
 
     def build(time_column: str | None) -> list[NamedStyle]:
         return build_value_styles(
@@ -151,6 +152,7 @@ def write_styles(
             step=step,
             instant_columns=about.instants,
             text_columns=about.texts,
+            support_column=support_column,
             aliases={"node_id": "node", **aliases},
         )
 

@@ -109,3 +109,38 @@ def test_a_run_says_what_made_it(database: str) -> None:
     told = query(database, "SELECT config, metrics, code_version, status, library FROM stgraph.run")
     assert told[0][:4] == ({"window": 6}, {"mae": 1.5}, "abc-dirty", "published")
     assert told[0][4].startswith("stgraph-gis ")
+
+
+def test_the_layer_says_what_each_value_rests_on(dataset: str) -> None:
+    """Nobody takes a guess for a measurement: support is in the layer, and its styles show it."""
+
+    def said(number: int, *support: str) -> STGraph:
+        graph = make_forecast(number)
+        said = graph.nodes.assign(support=[*support, *["far"] * (graph.n_nodes - len(support))])
+        return graph.replace(nodes=said)
+
+    seen = (
+        "SELECT DISTINCT node_id, support FROM stgraph.forecast_latest "
+        "WHERE node_id IN ('n0', 'n1', 'n2') ORDER BY 1"
+    )
+    publish_forecast(said(1, "own sensor", "near"), dataset)
+    assert query(dataset, seen) == [("n0", "own sensor"), ("n1", "near"), ("n2", "far")]
+    publish_forecast(said(2, "near", "o'none"), dataset)
+    assert query(dataset, seen) == [("n0", "near"), ("n1", "o'none"), ("n2", "far")]
+    styles = dict(
+        query(
+            dataset,
+            "SELECT stylename, styleqml::text FROM layer_styles "
+            "WHERE f_table_name = 'forecast_latest'",
+        )
+    )
+    assert "Support" in styles
+    assert all(
+        "WHEN \"support\" = 'near'" in qml.replace("&quot;", '"').replace("&#39;", "'")
+        for name, qml in styles.items()
+        if name != "Support"
+    )
+    # forecasts without it go back to a layer without it
+    publish_forecast(make_forecast(3), dataset)
+    columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'forecast_latest'"
+    assert query(dataset, f"{columns} AND column_name = 'support'") == [(0,)]
