@@ -127,6 +127,7 @@ def snap_stations(
     places = _read_places(stations, report)
     heading = _read_heading(places, heading_column, report)
     names = _read_names(places, road_column, network, report)
+    _check_planes(places, network, report)
     report.raise_errors(GraphError, title="cannot snap stations")
 
     network = cast("Roads", network)
@@ -230,9 +231,21 @@ def _read_names(
 # ---------------------------------------------------------------- one plane for both
 
 
+def _check_planes(places: gpd.GeoDataFrame, network: Roads | None, report: Report) -> None:
+    """Note stations and roads of which one is nowhere on Earth, as networks of models are."""
+    if network is None or places.crs is None or places.crs == network.crs:
+        return
+    for whose, crs in ((WHERE, places.crs), ("`roads`", network.crs)):
+        if crs.geodetic_crs is None:
+            what = f"is in {crs.name}, which is nowhere on Earth, unlike the other"
+            report.error(whose, what, "say where the network is with crs= when it is read")
+
+
 def _choose_plane(places: gpd.GeoDataFrame, network: Roads, report: Report) -> pyproj.CRS:
     """Return the CRS to measure in: that of the roads if it has metres, else a UTM zone."""
     crs = network.crs
+    if crs.geodetic_crs is None:
+        return crs
     if crs.is_projected and crs.axis_info[0].unit_conversion_factor == 1.0 and not is_mercator(crs):
         return crs
     shapes = np.asarray(places.geometry, dtype=object)

@@ -312,6 +312,23 @@ def test_swapped_coordinates_are_guessed() -> None:
         snap_stations(swapped, ONE_WAY)
 
 
+PLAN = 'LOCAL_CS["plan",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+
+
+def test_a_plan_that_is_nowhere_on_earth_is_measured_as_it_is() -> None:
+    """Networks of models without a projection: the plane of the stations is that of the roads."""
+    stations = make_stations((300, -4)).set_crs(PLAN, allow_override=True)
+    edges = ONE_WAY.edges.set_crs(PLAN, allow_override=True)
+    roads = ONE_WAY.replace(nodes=ONE_WAY.nodes.set_crs(PLAN, allow_override=True), edges=edges)
+    table = snap_stations(stations, roads).stations
+    assert table["offset_m"].tolist() == pytest.approx([300])
+    assert table["distance_m"].tolist() == pytest.approx([4])
+    with pytest.raises(GraphError, match="`roads`: is in plan, which is nowhere on Earth"):
+        snap_stations(make_stations((300, -4)), roads)
+    with pytest.raises(GraphError, match="`stations`: is in plan, which is nowhere on Earth"):
+        snap_stations(stations, ONE_WAY)
+
+
 def test_other_place_on_earth() -> None:
     with pytest.raises(GraphError, match=r"nearest is 4,950 m away; check the CRS of both"):
         snap_stations(make_stations((300, 4950)), ONE_WAY)
