@@ -126,14 +126,15 @@ def fill_speeds(
     at least 20 segments of it have a speed, `DEFAULT_SPEEDS_KMH`, and 40 km/h.
     """
     codes, kinds = pd.factorize(kind.astype("string"), use_na_sentinel=True)
-    first = np.array([*(str(name).split(";")[0] for name in kinds), ""], dtype=object)[codes]
-    known = pd.Series(speed_kmh).groupby(first).agg(["median", "count"])
-    local = known.loc[known["count"] >= _ENOUGH, "median"]
-    table = (
-        DEFAULT_SPEEDS_KMH | {str(name): float(s) for name, s in local.items()} | dict(given_kmh)
-    )
-    typical = np.array([table.get(name, OTHER_SPEED_KMH) for name in first], dtype=np.float64)
-    return np.where(np.isnan(speed_kmh), typical, speed_kmh)
+    # each distinct text is looked at once; the last one is for missing texts, whose code is -1
+    firsts, names = pd.factorize(np.array([*(str(k).split(";")[0] for k in kinds), ""], object))
+    code = firsts[codes]
+    known = pd.Series(speed_kmh).groupby(code).agg(["median", "count"])
+    enough = known[known["count"] >= _ENOUGH]
+    local = dict(zip(map(str, names[enough.index]), enough["median"].astype(float), strict=True))
+    table = DEFAULT_SPEEDS_KMH | local | dict(given_kmh)
+    typical = np.array([table.get(str(name), OTHER_SPEED_KMH) for name in names])
+    return np.where(np.isnan(speed_kmh), typical[code], speed_kmh)
 
 
 def check_speeds(given_kmh: Mapping[str, float], kinds: set[str], report: Report) -> None:
