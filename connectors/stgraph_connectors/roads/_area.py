@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stgraph.graph import BoolArray
 from stgraph.report import Report
+from stgraph_connectors._tables import read_table
 
 Float64Array = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]  # west, south, east, north in degrees
@@ -73,21 +74,25 @@ def _from_box(bbox: Box, report: Report) -> Area | None:
 
 
 def _from_layer(boundary: str | Path | gpd.GeoDataFrame, report: Report) -> Area | None:
-    where = "`boundary`" if isinstance(boundary, gpd.GeoDataFrame) else f"{boundary}"
-    layer = boundary
-    if not isinstance(layer, gpd.GeoDataFrame):
-        try:
-            layer = gpd.read_file(layer)
-        except (OSError, ValueError, RuntimeError) as error:
-            report.error(where, f"cannot be read as a layer: {error}", "give polygons")
-            return None
-    if layer.crs is None:
-        report.error(where, "has no CRS", "set it with boundary.set_crs('EPSG:4326')")
+    table = read_table(boundary, report, role="boundary", text=None)
+    if table is None:
         return None
-    shapes = shapely.make_valid(layer.geometry.to_crs("EPSG:4326").to_numpy())
-    parts = shapely.get_parts(shapes)
+    column = table.frame.get("geometry")
+    if column is None or not isinstance(column.dtype, gpd.array.GeometryDtype):
+        report.error(table.name, "has no geometry", "give a layer of polygons")
+        return None
+    shapes = gpd.GeoSeries(column)
+    if shapes.crs is None:
+        report.error(table.name, "has no CRS", "set it with boundary.set_crs('EPSG:4326')")
+        return None
+    if shapes.crs.geodetic_crs is None:
+        what = f"is in {shapes.crs.name}, which is nowhere on Earth"
+        report.error(table.name, what, "give a layer in degrees or on a plane with a projection")
+        return None
+    valid = shapely.make_valid(shapes.to_crs("EPSG:4326").to_numpy())
+    parts = shapely.get_parts(valid)
     polygon = shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
     if polygon.is_empty:
-        report.error(where, "has no polygon", "give a layer of polygons")
+        report.error(table.name, "has no polygon", "give a layer of polygons")
         return None
     return Area(polygon)

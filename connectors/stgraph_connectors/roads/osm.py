@@ -11,14 +11,16 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyproj
 import shapely
 
 from stgraph.errors import DataError, nearest_name
 from stgraph.graph import BoolArray, IntArray, STGraph
-from stgraph.neighbours._places import EARTH_RADIUS_M
+from stgraph.neighbours._places import to_metres
 from stgraph.report import Report
 from stgraph_connectors.roads._area import Area, Float64Array, read_area
 from stgraph_connectors.roads._assemble import RawRoads, Reading, finish_roads
+from stgraph_connectors.roads._network import ATTRIBUTION
 from stgraph_connectors.roads._osm_files import read_osm_file
 from stgraph_connectors.roads._osm_records import NODE_TAGS, OsmData
 from stgraph_connectors.roads._osm_tags import (
@@ -192,7 +194,8 @@ def _assemble(data: OsmData, network: Network, report: Report, choice: _Choice) 
         what = f"{chains.n_rings} rings have no junction"
         todo = "each is kept, as a loop at one of its nodes"
         report.info("ways", what, todo, count=chains.n_rings)
-    length_m = _great_circles(data.xy[pieces.source], data.xy[pieces.target])
+    metres, _ = to_metres(data.xy, pyproj.CRS(_WGS84))
+    length_m = np.linalg.norm(metres[pieces.source] - metres[pieces.target], axis=1)
     runs = _make_runs(pieces, chains, length_m)
     ends = np.stack([pieces.source[chains.first], pieces.target[chains.last]])
     used, position = np.unique(ends, return_inverse=True)
@@ -207,15 +210,13 @@ def _assemble(data: OsmData, network: Network, report: Report, choice: _Choice) 
         ),
         length_m=np.bincount(chains.chain, length_m, len(chains)).astype(np.float64),
         forbidden=to_pairs(rows, chains, pieces, report, u_turns=choice.u_turns),
-        provenance={"source": "OpenStreetMap", "licence": "ODbL 1.0", "network": network},
+        provenance={
+            "connector": "osm",
+            "source": "OpenStreetMap",
+            "attribution": ATTRIBUTION,
+            "network": network,
+        },
     )
-
-
-def _great_circles(a: Float64Array, b: Float64Array) -> Float64Array:
-    """Return the distances in metres between (P, 2) longitudes and latitudes."""
-    (x1, y1), (x2, y2) = np.radians(a).T, np.radians(b).T
-    h = np.sin((y2 - y1) / 2) ** 2 + np.cos(y1) * np.cos(y2) * np.sin((x2 - x1) / 2) ** 2
-    return np.asarray(2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(h)))
 
 
 def _make_runs(pieces: Pieces, chains: Chains, length_m: Float64Array) -> Runs:

@@ -214,7 +214,8 @@ def _which(given: Mapping[str, Any], dist_m: float | None, network: str, report:
 def _check_point(point: Any, report: Report) -> None:
     """Note a point that is no latitude and longitude."""
     todo = "give (latitude, longitude) in degrees, such as (49.41, 8.69)"
-    if len(point) != 2 or not all(isinstance(n, int | float | np.number) for n in point):
+    is_pair = isinstance(point, tuple | list | np.ndarray) and len(point) == 2
+    if not is_pair or not all(isinstance(n, int | float | np.number) for n in point):
         report.error("`point`", f"is {point!r}", todo)
     elif not (abs(point[0]) <= 90 and abs(point[1]) <= 180):
         swapped = abs(point[1]) <= 90 and abs(point[0]) <= 180

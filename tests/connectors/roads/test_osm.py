@@ -446,6 +446,8 @@ def test_pbf_is_the_same_as_xml(tmp_path: Path) -> None:
     assert first.edges.equals(second.edges)
     assert first.nodes.equals(second.nodes)
     assert first.provenance == second.provenance
+    assert first.provenance["connector"] == "osm"
+    assert "OpenStreetMap contributors" in first.provenance["attribution"]
 
 
 def test_an_area_keeps_segments_with_both_ends_inside(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import shapely
 from drawn_osm import osm_text, write_osm
+from stgraph_connectors.roads._local import LOCAL_METRES
 from stgraph_connectors.roads.osm import read_osm
 
 from stgraph.errors import DataError, MissingExtraError
@@ -89,7 +90,7 @@ def test_files_that_are_no_roads(tmp_path: Path, name: str, content: bytes, mess
         ({"bbox": (500_000, 5_500_000, 501_000, 5_501_000)}, "which is no area in degrees"),
         ({"bbox": (50, 9, 51, 10)}, "in the area.*longitude comes first"),
         ({"bbox": (8.999, 49.999, 9.0005, 50.001)}, "no road has both its ends in the area"),
-        ({"boundary": "none.gpkg"}, "none.gpkg: cannot be read as a layer"),
+        ({"boundary": "none.gpkg"}, "none.gpkg: no such file"),
         ({"bbox": (9, 50, 10, 51), "boundary": "a.gpkg"}, "are both given; give one"),
         ({"speeds_kmh": {"primary": -5.0}}, "speeds_kmh.*-5"),
         ({"speeds_kmh": {"primary": "slow"}, "network": "walk"}, "speeds_kmh.*'slow'"),
@@ -108,15 +109,25 @@ def test_options_that_cannot_be_used(tmp_path: Path, options: dict[str, Any], me
     [
         (shapely.Point(9, 50), "EPSG:4326", "has no polygon"),
         (shapely.box(9, 50, 10, 51), None, "has no CRS"),
+        (shapely.box(9, 50, 10, 51), LOCAL_METRES, "nowhere on Earth"),
         (shapely.box(20, 50, 21, 51), "EPSG:4326", "in the area"),
     ],
 )
-def test_boundaries_that_cannot_be_used(
-    tmp_path: Path, shape: Any, crs: str | None, message: str
-) -> None:
+def test_boundaries_that_cannot_be_used(tmp_path: Path, shape: Any, crs: Any, message: str) -> None:
     boundary = gpd.GeoDataFrame(geometry=[shape], crs=crs)
     with pytest.raises(DataError, match=message):
         read_osm(write_osm(tmp_path, ENDS, ROAD), boundary=boundary)
+
+
+def test_boundaries_in_files_that_hold_none(tmp_path: Path) -> None:
+    """A table is no layer; GeoParquet is one."""
+    path = write_osm(tmp_path, ENDS, ROAD)
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"a\.csv: has no geometry; give a layer of polygons"):
+        read_osm(path, boundary=tmp_path / "a.csv")
+    there = gpd.GeoDataFrame(geometry=[shapely.box(-180, -90, 180, 90)], crs=4326)
+    there.to_parquet(tmp_path / "a.parquet")
+    assert read_osm(path, boundary=tmp_path / "a.parquet").n_nodes == 2
 
 
 def test_several_wrong_options_are_told_at_once(tmp_path: Path) -> None:

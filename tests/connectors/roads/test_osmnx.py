@@ -398,7 +398,8 @@ PLACES_THAT_FAIL: dict[str, tuple[dict[str, Any], str]] = {
     "no polygon": ({"polygon": "LINESTRING (0 0, 1 1)"}, "is no polygon; give WKT"),
     "no WKT": ({"polygon": "Heidelberg"}, "'Heidelberg' is no polygon"),
     "metres": ({"polygon": "POLYGON ((0 0, 500 0, 500 500, 0 0))"}, "`polygon`: reaches from"),
-    "no layer": ({"boundary": "nowhere.gpkg"}, "cannot be read as a layer"),
+    "no layer": ({"boundary": "nowhere.gpkg"}, "nowhere.gpkg: no such file"),
+    "one number": ({"point": 5, "dist_m": 100}, "`point`: is 5; give .latitude, longitude"),
     "unknown network": ({"bbox": BOX, "network": "driev"}, "did you mean 'drive'"),
 }
 
