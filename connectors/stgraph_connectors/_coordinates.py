@@ -18,6 +18,16 @@ Y_NAMES = ("y", "northing", "y_coord", "ycoord", "coord_y")
 _FAR_DEGREES = 5.0  # a station this far from all others may be swapped
 
 
+def parse_crs(crs: str | int | None, report: Report, *, option: str = "crs") -> pyproj.CRS | None:
+    """Return the CRS that an option names, or note that there is none of that name."""
+    try:
+        return None if crs is None else pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError:
+        todo = "use an EPSG code such as 4326 or 'EPSG:2193'"
+        report.error(f"`{option}`", f"{crs!r} is no CRS", todo)
+        return None
+
+
 def check_numbers(
     x: npt.NDArray[np.float64],
     y: npt.NDArray[np.float64],

@@ -23,6 +23,7 @@ from stgraph_connectors._coordinates import (
     Bools,
     blank_zero,
     check_numbers,
+    parse_crs,
 )
 from stgraph_connectors._ids import ID_NAMES, clean_ids, guess_column, require_column, shorten
 from stgraph_connectors._tables import Table, read_table
@@ -199,7 +200,7 @@ def _check_ids(nodes: gpd.GeoDataFrame, table: Table, report: Report) -> Bools:
 
 def _read_geometry(table: Table, options: PlaceOptions, report: Report) -> gpd.GeoSeries | None:
     """Return the geometry of every row, None where there is none."""
-    system = _parse_crs(options.crs, report)
+    system = parse_crs(options.crs, report)
     if options.crs is not None and system is None:
         return None
     if _is_place(table, options):
@@ -256,15 +257,6 @@ def _points(table: Table, columns: _Columns, crs: pyproj.CRS, report: Report) ->
     points = np.full(len(x), None, dtype=object)
     points[known] = shapely.points(x[known], y[known])
     return gpd.GeoSeries(points, index=table.frame.index, crs=crs)
-
-
-def _parse_crs(crs: str | int | None, report: Report) -> pyproj.CRS | None:
-    """Return the CRS that an option names."""
-    try:
-        return None if crs is None else pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError:
-        report.error("`crs`", f"{crs!r} is no CRS", "use an EPSG code such as 4326 or 'EPSG:2193'")
-        return None
 
 
 def _find_columns(table: Table, options: PlaceOptions, report: Report) -> _Columns | None:

@@ -16,6 +16,7 @@ import pyproj
 import shapely
 
 from stgraph.report import Report
+from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors._tables import read_table
 
 _WKT = re.compile(
@@ -69,7 +70,7 @@ def read_boundary(
     report
         Takes the findings.
     """
-    system = _parse_crs(crs, report)
+    system = parse_crs(crs, report)
     if crs is not None and system is None:
         return None
     if isinstance(source, str | Path) and not is_wkt(source):
@@ -97,15 +98,6 @@ def is_wkt(source: object) -> bool:
     return _WKT.match(Path(str(source)).name) is not None
 
 
-def _parse_crs(crs: str | int | None, report: Report) -> pyproj.CRS | None:
-    """Return the CRS that an option names."""
-    try:
-        return None if crs is None else pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError:
-        report.error("`crs`", f"{crs!r} is no CRS", "use an EPSG code such as 4326 or 'EPSG:2193'")
-        return None
-
-
 def _to_shape(source: object, report: Report) -> tuple[Any, pyproj.CRS | None]:
     """Return text, numbers or a shape as a polygon, and the CRS that the text names."""
     if isinstance(source, str | Path):
@@ -116,7 +108,7 @@ def _to_shape(source: object, report: Report) -> tuple[Any, pyproj.CRS | None]:
         except shapely.errors.GEOSException as error:
             report.error(_WHERE, f"cannot be read as well-known text ({error})", "check brackets")
             return None, None
-        return shape, None if srid is None else _parse_crs(int(srid), report)
+        return shape, None if srid is None else parse_crs(int(srid), report)
     if isinstance(source, shapely.Geometry):
         return source, None
     if isinstance(source, Sequence | np.ndarray):

@@ -12,6 +12,7 @@ import pyproj
 
 from stgraph.errors import nearest_name
 from stgraph.report import Report
+from stgraph_connectors._coordinates import parse_crs
 
 
 def check_word(name: str, given: object, known: Collection[str], report: Report) -> None:
@@ -60,19 +61,9 @@ def check_time(zone: str, limits: Mapping[str, Any], report: Report) -> None:
             report.error(f"`{name}`", what, "write 2024-01-31 or 2024-01-31 16:45")
 
 
-def read_crs(name: str, crs: str | int | None, report: Report) -> pyproj.CRS | None:
-    """Return the CRS that an option names, or note that it is none."""
-    try:
-        return None if crs is None else pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError:
-        todo = "use an EPSG code such as 4326 or 'EPSG:2193'"
-        report.error(f"`{name}`", f"{crs!r} is no CRS", todo)
-        return None
-
-
 def read_plane(name: str, crs: str | int | None, report: Report) -> pyproj.CRS | None:
     """Return the CRS that an option names if it is a plane with metres or feet."""
-    system = read_crs(name, crs, report)
+    system = parse_crs(crs, report, option=name)
     if system is not None and not system.is_projected:
         what = f"{system.name} is no plane, so that squares in metres cannot be drawn in it"
         report.error(f"`{name}`", what, "name a projected CRS, such as grid_crs=25832")

@@ -14,6 +14,7 @@ from stgraph.errors import DataError
 from stgraph.graph import Feature, STGraph
 from stgraph.neighbours import build_contiguity, build_k_ring
 from stgraph.report import Report
+from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors.grids._boundary import is_wkt, read_boundary
 from stgraph_connectors.grids._cells import (
     CellOptions,
@@ -34,7 +35,6 @@ from stgraph_connectors.grids._options import (
     check_number,
     check_time,
     check_word,
-    read_crs,
     read_plane,
 )
 
@@ -161,7 +161,7 @@ def read_grid(
     report = Report()
     _check(locals(), report)
     plane = read_plane("grid_crs", grid_crs, report)
-    events_crs = read_crs("points_crs", points_crs, report)
+    events_crs = parse_crs(points_crs, report, option="points_crs")
     report.raise_errors(DataError, title=_TITLE)
     area = need(read_boundary(boundary, layer=layer, crs=crs, report=report), report)
     if cell != "polygon" and area.crs.geodetic_crs is None:

@@ -17,11 +17,12 @@ from stgraph.graph import Feature, Role, STGraph
 from stgraph.neighbours import build_k_ring
 from stgraph.report import Report
 from stgraph_connectors._clock import instant_us
+from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors.grids._field import Field, Variable
 from stgraph_connectors.grids._geotiff import TiffOptions
 from stgraph_connectors.grids._moments import CalendarRule, Steps, place_steps
 from stgraph_connectors.grids._netcdf import FieldOptions
-from stgraph_connectors.grids._options import check_number, check_time, check_word, read_crs
+from stgraph_connectors.grids._options import check_number, check_time, check_word
 from stgraph_connectors.grids._sources import Dataset, open_source, source_names
 from stgraph_connectors.grids._window import (
     Reduce,
@@ -143,7 +144,7 @@ def read_raster(
     """
     report = Report()
     _check(locals(), report)
-    system = read_crs("crs", crs, report)
+    system = parse_crs(crs, report)
     box = _read_box(bbox, report)
     report.raise_errors(DataError, title=_TITLE)
     names = [variables] if isinstance(variables, str) else list(variables or ())

@@ -14,6 +14,7 @@ import shapely
 
 from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
+from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors._ids import shorten
 from stgraph_connectors._tables import Table, check_path, plain_suffix, read_table
 
@@ -39,15 +40,6 @@ class LineLayer:
     def part(self) -> IntArray:
         """Number of each line among those of its row, from 0."""
         return np.asarray(pd.Series(self.rows).groupby(self.rows).cumcount(), dtype=np.int64)
-
-
-def parse_crs(crs: str | int | None, report: Report) -> pyproj.CRS | None:
-    """Return the CRS that an option names, or note that there is none of that name."""
-    try:
-        return None if crs is None else pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError:
-        report.error("`crs`", f"{crs!r} is no CRS", "use an EPSG code such as 4326 or 'EPSG:2193'")
-        return None
 
 
 def read_layer(

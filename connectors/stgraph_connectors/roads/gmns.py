@@ -18,6 +18,7 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import BoolArray, IntArray, STGraph
 from stgraph.neighbours._lines import measure_lines
 from stgraph.report import Report
+from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors._ids import clean_ids, shorten
 from stgraph_connectors._tables import Table
 from stgraph_connectors.roads._assemble import RawRoads, Reading, finish_roads
@@ -31,7 +32,6 @@ from stgraph_connectors.roads._gmns_files import (
     to_floats,
 )
 from stgraph_connectors.roads._gmns_turns import find_forbidden
-from stgraph_connectors.roads._layers import parse_crs
 from stgraph_connectors.roads._names import to_numbers
 from stgraph_connectors.roads._segment_ids import number_texts
 from stgraph_connectors.roads._units import (

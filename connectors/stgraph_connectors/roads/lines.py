@@ -18,6 +18,7 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import IntArray, STGraph
 from stgraph.neighbours._places import to_metres
 from stgraph.report import Report
+from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors._ids import clean_ids, require_column, shorten
 from stgraph_connectors._tables import read_table
 from stgraph_connectors.roads._assemble import RawRoads, Reading, finish_roads
@@ -33,7 +34,7 @@ from stgraph_connectors.roads._columns import (
     read_directions,
     read_speeds,
 )
-from stgraph_connectors.roads._layers import LineLayer, clean_layer, parse_crs, read_layer
+from stgraph_connectors.roads._layers import LineLayer, clean_layer, read_layer
 from stgraph_connectors.roads._names import to_numbers
 from stgraph_connectors.roads._noding import Noded, node_lines
 from stgraph_connectors.roads._segment_ids import number_texts

@@ -16,9 +16,9 @@ import shapely
 from stgraph.errors import DataError, nearest_name
 from stgraph.graph import IntArray, STGraph
 from stgraph.report import Report
+from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors._ids import shorten
 from stgraph_connectors.roads._assemble import RawRoads, Reading, finish_roads
-from stgraph_connectors.roads._layers import parse_crs
 from stgraph_connectors.roads._local import LOCAL_METRES
 from stgraph_connectors.roads._names import to_numbers
 from stgraph_connectors.roads._sumo_net import (

@@ -17,10 +17,10 @@ from stgraph.errors import DataError
 from stgraph.graph import IntArray, STGraph
 from stgraph.neighbours._lines import measure_lines
 from stgraph.report import Report
+from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors._ids import guess_column, shorten
 from stgraph_connectors._tables import SUFFIXES, check_path, plain_suffix, read_table
 from stgraph_connectors.roads._assemble import RawRoads, Reading, finish_roads
-from stgraph_connectors.roads._layers import parse_crs
 from stgraph_connectors.roads._local import LOCAL_UNITS
 from stgraph_connectors.roads._segment_ids import number_texts
 from stgraph_connectors.roads._tntp_files import (
