@@ -2,27 +2,24 @@
 
 The model of Newson and Krumm, "Hidden Markov map matching through noise and sparseness", 2009: a
 point is the likelier the nearer it is to a segment, a pair of points the likelier the better the
-way along the roads between them agrees with the straight line. Routes come from scipy's bounded
-Dijkstra over the turns of the network, so one-ways and forbidden turns are kept; all points of a
-block are treated together.
+way along the roads between them agrees with the straight line. Routes come from bounded searches
+over the turns of the network, so one-ways and forbidden turns are kept; all points of a block are
+treated together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from stgraph_connectors._search import Floats, Ints, search_near
 
 _BLOCK = 20_000  # points matched together
-_CELLS = 8_000_000  # distances of Dijkstra in memory at once
 _IMPOSSIBLE = -1e30
 
 
@@ -45,16 +42,17 @@ class Network:
     lines: npt.NDArray[np.object_]  # (S,) LineStrings in driving direction
     length_m: Floats  # (S,) along the plane
     ways: csr_array  # (S, S), entry [i, j] = metres from the start of i to the start of j
+    start_xy: Floats  # (S, 2) where they begin
 
 
-@dataclass(frozen=True)
-class Matched:
+class Matched(NamedTuple):
     """Where each point is; segment -1 where it could not be matched."""
 
     segment: Ints  # (P,) positions in the network
     offset_m: Floats  # (P,) along the segment
     distance_m: Floats  # (P,) from the point to the segment
     linked: npt.NDArray[np.bool_]  # (P,) a route leads here from the point matched before
+    route_m: Floats  # (P,) its length
 
 
 def make_network(lines: Any, edge_index: Ints) -> Network:
@@ -63,7 +61,10 @@ def make_network(lines: Any, edge_index: Ints) -> Network:
     source, target = edge_index
     # scipy takes an explicit 0 as no edge
     weights = np.maximum(length[source], 1e-6)
-    return Network(lines, length, csr_array((weights, (source, target)), (len(length),) * 2))
+    ways = csr_array((weights, (source, target)), (len(length),) * 2)
+    coordinates, owner = shapely.get_coordinates(lines, return_index=True)
+    first = np.searchsorted(owner, np.arange(len(length)))
+    return Network(lines, length, ways, coordinates[first])
 
 
 def match_points(
@@ -90,14 +91,15 @@ def match_points(
         rows = slice(start, stop)
         parts.append(_match_block(network, tree, xy[rows], seconds[rows], trip[rows], options))
     if not parts:
-        none = np.zeros(0)
-        return Matched(none.astype(np.int64), none, none, none.astype(bool))
-    return Matched(
-        np.concatenate([part.segment for part in parts]),
-        np.concatenate([part.offset_m for part in parts]),
-        np.concatenate([part.distance_m for part in parts]),
-        np.concatenate([part.linked for part in parts]),
-    )
+        return _unmatched(0)
+    return Matched(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _unmatched(n_points: int) -> Matched:
+    """Return points of which none is on a segment."""
+    segment = np.full(n_points, -1, dtype=np.int64)
+    offset, distance, route = (np.full(n_points, np.nan) for _ in range(3))
+    return Matched(segment, offset, distance, np.zeros(n_points, dtype=bool), route)
 
 
 def _blocks(trip: Ints) -> list[tuple[int, int]]:
@@ -124,10 +126,7 @@ def _match_block(
     there = segment >= 0
     emission = np.where(there, -0.5 * np.square(distance / options.sigma_m), _IMPOSSIBLE)
     used = np.flatnonzero(there.any(axis=1))
-    result = Matched(
-        np.full(len(xy), -1, dtype=np.int64), np.full(len(xy), np.nan),
-        np.full(len(xy), np.nan), np.zeros(len(xy), dtype=bool),
-    )  # fmt: skip
+    result = _unmatched(len(xy))
     if len(used) == 0:
         return result
     before, after = used[:-1], used[1:]
@@ -150,6 +149,7 @@ def _match_block(
     result.offset_m[used] = offset[used][rows, chosen]
     result.distance_m[used] = distance[used][rows, chosen]
     result.linked[used] = linked
+    result.route_m[after] = route[rows[1:] - 1, chosen[:-1], chosen[1:]]
     return result
 
 
@@ -204,37 +204,31 @@ def _routes(
     other = wanted & ~same & (a != b)
     # from start of segment to start of segment, so the offsets are added afterwards
     limit = np.broadcast_to((reach[:, None] + from_m)[:, :, None], shape)
-    lengths = _between(network.ways, a[other], b[other], limit[other])
+    lengths = _between(network, a[other], b[other], limit[other])
     route[other] = np.maximum(lengths + along[other], 0.0)
     too_far = route > reach[:, None, None]
     route[too_far] = np.inf
     return route
 
 
-def _between(ways: csr_array, source: Ints, target: Ints, limit: Floats) -> Floats:
-    """Return the metres from start to start of many pairs of segments, each pair once.
-
-    Sources with similar limits are searched together: one far jump must not make all searches wide.
-    """
-    n = ways.shape[0]
+def _between(network: Network, source: Ints, target: Ints, limit: Floats) -> Floats:
+    """Return the metres from start to start of many pairs of segments, each pair once."""
+    n = len(network.length_m)
     keys, back = np.unique(source * n + target, return_inverse=True)
     sources, targets = np.divmod(keys, n)
     distinct, place = np.unique(sources, return_inverse=True)
     widest = np.zeros(len(distinct))
     np.maximum.at(widest, place[back], limit)
-    order = np.argsort(widest, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    place = rank[place]
-    by_place = np.argsort(place, kind="stable")
+    first = np.searchsorted(sources, distinct)  # keys are sorted by source
+    count = np.diff(np.append(first, len(keys)))
     result = np.full(len(keys), np.inf)
-    size = max(1, _CELLS // n)
-    for begin in range(0, len(distinct), size):
-        part = order[begin : begin + size]
-        lengths = dijkstra(ways, indices=distinct[part], limit=float(widest[part].max()))
-        first, last = np.searchsorted(place[by_place], [begin, begin + size])
-        rows = by_place[first:last]
-        result[rows] = lengths[place[rows] - begin, targets[rows]]
+    for found in search_near(network.ways, network.start_xy, distinct, widest):
+        size = count[found.sources]
+        row = np.repeat(np.arange(len(size)), size)
+        pair = np.repeat(first[found.sources] - np.cumsum(size) + size, size) + np.arange(len(row))
+        column = np.searchsorted(found.nodes, targets[pair])
+        there = found.nodes[np.minimum(column, len(found.nodes) - 1)] == targets[pair]
+        result[pair[there]] = found.lengths[row[there], column[there]]
     return result[back]
 
 

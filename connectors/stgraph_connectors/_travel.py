@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse.csgraph import dijkstra
 
-from stgraph_connectors._hmm import Floats, Ints, Matched, Network
+from stgraph_connectors._hmm import Matched, Network
+from stgraph_connectors._search import Floats, Found, Ints, search_near
 
-_CELLS = 8_000_000  # predecessors of Dijkstra in memory at once
+_SLACK_M = 0.01  # what is lost in adding and subtracting offsets
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,7 @@ class Travel:
         )  # fmt: skip
 
 
-def follow_routes(
-    network: Network, matched: Matched, seconds: Floats, trip: Ints, max_route_m: float
-) -> Travel:
+def follow_routes(network: Network, matched: Matched, seconds: Floats, trip: Ints) -> Travel:
     """Return what was driven between the points that are linked.
 
     Between two points the speed is taken as even: time is shared out by metres.
@@ -44,15 +42,14 @@ def follow_routes(
         As `match_points` takes and gives them.
     seconds, trip
         (P,) of the points, as for `match_points`.
-    max_route_m
-        Longest route between two points.
     """
     used = np.flatnonzero(matched.segment >= 0)
     pairs = used[1:][matched.linked[used[1:]]]
     before = used[np.flatnonzero(matched.linked[used[1:]])]
     a, b = matched.segment[before], matched.segment[pairs]
     from_m, to_m = matched.offset_m[before], matched.offset_m[pairs]
-    inner, inner_of = _inner_segments(network, a, b, max_route_m)
+    limit = matched.route_m[pairs] + from_m - to_m + _SLACK_M  # from start to start
+    inner, inner_of = _inner_segments(network, a, b, limit)
 
     # pieces: on the first segment, on the last where it is another, and on those between
     rows = np.arange(len(a))
@@ -87,23 +84,32 @@ def _ranks(groups: Ints) -> Floats:
     return ranks
 
 
-def _inner_segments(network: Network, a: Ints, b: Ints, limit: float) -> tuple[Ints, Ints]:
+def _inner_segments(network: Network, a: Ints, b: Ints, limit: Floats) -> tuple[Ints, Ints]:
     """Return the segments between those of each pair in driving order, and whose they are."""
     n = len(network.length_m)
     rows = np.flatnonzero(a != b)
     keys, back = np.unique(a[rows] * n + b[rows], return_inverse=True)
     sources, targets = np.divmod(keys, n)
-    distinct, place = np.unique(sources, return_inverse=True)
+    distinct = np.unique(sources)
+    widest = np.zeros(len(distinct))
+    np.maximum.at(widest, np.searchsorted(distinct, a[rows]), limit[rows])
+    first = np.searchsorted(sources, [*distinct, n])  # keys are sorted by source
     paths: list[list[int]] = [[] for _ in keys]
-    size = max(1, _CELLS // max(n, 1))
-    for begin in range(0, len(distinct), size):
-        part = distinct[begin : begin + size]
-        _, previous = dijkstra(network.ways, indices=part, limit=limit, return_predecessors=True)
-        for k in np.flatnonzero((place >= begin) & (place < begin + size)):
-            tree, at, source = previous[place[k] - begin], int(targets[k]), int(sources[k])
-            while (at := int(tree[at])) >= 0 and at != source:
-                paths[k].append(at)
-            paths[k].reverse()
+    for found in search_near(network.ways, network.start_xy, distinct, widest):
+        for row, place in enumerate(found.sources.tolist()):
+            for k in range(first[place], first[place + 1]):
+                paths[k] = _walk_back(found, row, int(targets[k]))
     counts = np.array([len(paths[k]) for k in back], dtype=np.int64)
     inner = np.array([s for k in back for s in paths[k]], dtype=np.int64)
     return inner, np.repeat(rows, counts)
+
+
+def _walk_back(found: Found, row: int, target: int) -> list[int]:
+    """Return the segments between the source of a row and a target, in driving order."""
+    tree = found.previous[row]
+    at = int(tree[np.searchsorted(found.nodes, target)])
+    path = []
+    while at >= 0:
+        path.append(int(found.nodes[at]))
+        at = int(tree[at])
+    return path[-2::-1]  # without the source, which is the last

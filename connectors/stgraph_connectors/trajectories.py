@@ -142,8 +142,7 @@ def read_trajectories(
         what = f"none of {len(xy):,} points is within {max_distance_m:g} m of a segment"
         report.error(found.name, what, "check coordinates, roads and max_distance_m=")
         report.raise_errors(DataError, title=_TITLE)
-    longest = max_gap_s * max_speed_kmh / 3.6 + float(network.length_m.max())
-    travel = follow_routes(network, matched, seconds, found.trip, longest)
+    travel = follow_routes(network, matched, seconds, found.trip)
     travel = travel.take(travel.seconds > 0)
     start_us = _first_step(int(found.us.min()), step_minutes, zone)
     bins = (travel.at * 1e6 + found.us.min() - start_us) // (step_minutes * _MINUTE)

@@ -252,7 +252,7 @@ def test_made_drives_on_real_streets(
     trip, names = pd.factorize(table["trip_id"])
     matched = match_points(network, xy, seconds, trip, MatchOptions())
     assert (roads.node_ids[matched.segment] == table["truth"]).mean() > points_right
-    travel = follow_routes(network, matched, seconds, trip, 5000)
+    travel = follow_routes(network, matched, seconds, trip)
     found = pd.DataFrame({"trip_id": names[travel.drive], "metres": travel.metres,
                           "segment": roads.node_ids[travel.segment]})  # fmt: skip
     keys = ["trip_id", "segment"]
