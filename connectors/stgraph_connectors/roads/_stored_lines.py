@@ -35,7 +35,7 @@ def fetch_lines(dsn: str, schema: str, table: str) -> gpd.GeoDataFrame:
     Raises
     ------
     DataError
-        There is no such table, or it has no geometry.
+        There is no such table, it has no geometry, or one in several CRS.
     OutputError
         The server cannot be reached, or we may not read the table.
     """
@@ -60,8 +60,10 @@ def fetch_lines(dsn: str, schema: str, table: str) -> gpd.GeoDataFrame:
         with connection.cursor() as cursor:
             rows = cursor.execute(query).fetchall()
         lines = np.array([_shape(row[-1]) for row in rows], dtype=object)
-        srids = shapely.get_srid(lines[~shapely.is_missing(lines)])
-        reference = _reference(connection, int(srids[0]) if len(srids) else 0)
+        srids = sorted({int(n) for n in shapely.get_srid(lines[~shapely.is_missing(lines)])})
+        if len(srids) > 1:
+            raise DataError(f"{where}: mixes the SRIDs {srids}; make a view with ST_Transform")
+        reference = _reference(connection, srids[0] if srids else 0)
     frame = pd.DataFrame([row[:-1] for row in rows], columns=others or ["row"])
     return gpd.GeoDataFrame(frame, geometry=lines, crs=reference)
 

@@ -419,6 +419,10 @@ def test_a_table_of_postgis(database: str) -> None:
                 (i, f"Street {i}", line),
             )
         connection.execute("CREATE TABLE plain (a int)")
+        connection.execute(
+            "CREATE TABLE mixed AS SELECT public.st_geomfromtext('LINESTRING (0 0, 1 1)', srid) "
+            "AS geom FROM (VALUES (4326), (25832)) AS both_of (srid)"
+        )
     options: dict[str, Any] = {"dsn": database, "schema": "My Roads", "table": "Main Net"}
     graph = read_road_lines(**options, name_column="Street Name", nodes="junctions")
     assert graph.nodes.crs.to_epsg() == 25832
@@ -429,6 +433,8 @@ def test_a_table_of_postgis(database: str) -> None:
         read_road_lines(dsn=database, schema="My Roads", table="MainNet")
     with pytest.raises(DataError, match="no column is a geometry"):
         read_road_lines(dsn=database, table="plain")
+    with pytest.raises(DataError, match=r"mixes the SRIDs \[4326, 25832\]"):
+        read_road_lines(dsn=database, table="mixed")
 
 
 # ---------------------------------------------------------------- real networks
