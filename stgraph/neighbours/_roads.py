@@ -16,6 +16,7 @@ from stgraph.errors import shown
 from stgraph.graph import IntArray, STGraph
 from stgraph.neighbours._lines import measure_lines
 from stgraph.neighbours._places import Float64Array
+from stgraph.neighbours._turns import all_turns
 from stgraph.report import Report
 
 GeometryArray = npt.NDArray[np.object_]
@@ -160,21 +161,11 @@ def find_turns(roads: Roads, twins: IntArray, *, u_turns: bool) -> IntArray:
     """
     turns = roads.turns
     if turns is None:
-        turns = _all_turns(roads)
+        start, end = cast("IntArray", roads.junctions)  # a graph of segments brings its turns
+        turns = np.stack(all_turns(start, end, int(max(start.max(), end.max())) + 1))
         if not u_turns:
             back = twins[turns[0]] == turns[1]
             going_on = np.bincount(turns[0][~back], minlength=len(roads))
             turns = turns[:, ~back | (going_on[turns[0]] == 0)]
     code = turns[0] * len(roads) + turns[1]
     return turns[:, ~np.isin(code, roads.forbidden[0] * len(roads) + roads.forbidden[1])]
-
-
-def _all_turns(roads: Roads) -> IntArray:
-    """Return the pairs of segments of which the second begins where the first ends."""
-    start, end = cast("IntArray", roads.junctions)  # a graph of segments brings its turns
-    order = np.argsort(start, kind="stable")
-    low, high = (np.searchsorted(start[order], end, side=side) for side in ("left", "right"))
-    count = high - low
-    source = np.repeat(np.arange(len(roads)), count)
-    within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
-    return np.stack([source, order[np.repeat(low, count) + within]]).astype(np.int64)

@@ -14,12 +14,12 @@ from stgraph.graph import BoolArray, IntArray, STGraph
 from stgraph.neighbours._edges import (
     Pairs,
     Weight,
-    check_edge_count,
     check_weight,
     finish_graph,
     weigh,
 )
 from stgraph.neighbours._lines import measure_lines
+from stgraph.neighbours._turns import all_turns
 from stgraph.report import Report
 
 _MEASURES = ("length_m", "bearing_deg", "bearing_start_deg", "bearing_end_deg")
@@ -63,7 +63,7 @@ def build_line_graph(
     segments = _segments(roads, report)
     report.raise_errors(GraphError, title="cannot build a line graph")
     source, target = roads.edge_index
-    before, after = _turns(source, target, roads.n_nodes)
+    before, after = all_turns(source, target, roads.n_nodes)
     back = _reverse_of(segments, source, target)
     kept = np.ones(len(before), bool) if u_turns else back[before] != after
     kept &= ~_forbidden(before, after, segments["segment_id"], roads.provenance)
@@ -148,18 +148,6 @@ def _check_segments(edges: gpd.GeoDataFrame, report: Report) -> None:
             f"{len(others)} edges are no LineString; the first, at {others[0]}, has {what}",
             "split or drop them",
         )
-
-
-def _turns(source: IntArray, target: IntArray, n_nodes: int) -> tuple[IntArray, IntArray]:
-    """Return all pairs of segments of which the second begins where the first ends."""
-    leaving = np.argsort(source, kind="stable")
-    n_leaving = np.bincount(source, minlength=n_nodes)
-    begin = np.concatenate([[0], np.cumsum(n_leaving)])
-    count = n_leaving[target]
-    check_edge_count(int(count.sum()), todo="are all junctions joined in one?")
-    before = np.repeat(np.arange(len(source)), count)
-    nth = np.arange(len(before)) - np.repeat(np.cumsum(count) - count, count)
-    return before, leaving[begin[target[before]] + nth]
 
 
 def _reverse_of(segments: gpd.GeoDataFrame, source: IntArray, target: IntArray) -> IntArray:

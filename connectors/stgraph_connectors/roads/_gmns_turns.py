@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stgraph.graph import IntArray
+from stgraph.neighbours._turns import all_turns
 from stgraph.report import Report
 from stgraph_connectors._ids import clean_ids
 from stgraph_connectors.roads._gmns_files import is_allowed, read_file
@@ -73,9 +74,7 @@ def find_forbidden(
         what = f"{count} movements are at a node to which their first link does not lead"
         report.warning(place, what, "they are left out", count=count)
     n = len(link)
-    listed = np.unique(inbound[usable])
-    ways_in = pd.DataFrame({"at": last_node[listed], "before": listed})
-    ways_out = pd.DataFrame({"at": first_node, "after": np.arange(n)})
-    pairs = ways_in.merge(ways_out, on="at")[["before", "after"]].to_numpy(dtype=np.int64)
-    free = inbound[usable] * n + outbound[usable]
-    return pairs[~np.isin(pairs[:, 0] * n + pairs[:, 1], free)]
+    before, after = all_turns(first_node, last_node, len(nodes))
+    closed = np.isin(before, inbound[usable])
+    closed &= ~np.isin(before * n + after, inbound[usable] * n + outbound[usable])
+    return np.column_stack([before[closed], after[closed]])

@@ -15,6 +15,7 @@ import shapely
 
 from stgraph.errors import DataError, nearest_name
 from stgraph.graph import IntArray, STGraph
+from stgraph.neighbours._turns import all_turns
 from stgraph.report import Report
 from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors._ids import shorten
@@ -279,9 +280,7 @@ def _forbidden(
         back = link.get("dir") == "t" and source[before] == target[after]
         if u_turns or not back:
             allowed.add((before, after))
-    ways_in = pd.DataFrame({"at": target, "before": np.arange(len(edges))})
-    ways_out = pd.DataFrame({"at": source, "after": np.arange(len(edges))})
-    pairs = ways_in.merge(ways_out, on="at")[["before", "after"]].to_numpy(dtype=np.int64)
+    pairs = np.column_stack(all_turns(source, target, len(net.junctions)))
     free = np.array(sorted(allowed), dtype=np.int64).reshape(-1, 2)
     n = len(edges)
     return pairs[~np.isin(pairs[:, 0] * n + pairs[:, 1], free[:, 0] * n + free[:, 1])]

@@ -16,6 +16,7 @@ import shapely
 from stgraph.errors import DataError
 from stgraph.graph import IntArray, STGraph
 from stgraph.neighbours._lines import measure_lines
+from stgraph.neighbours._turns import all_turns
 from stgraph.report import Report
 from stgraph_connectors._coordinates import parse_crs
 from stgraph_connectors._ids import guess_column, shorten
@@ -264,10 +265,9 @@ def _positions(
 
 def _through(source: IntArray, target: IntArray, is_zone: npt.NDArray[np.bool_]) -> IntArray:
     """Return the turns at zones, which are for beginning and ending trips only."""
-    ways_in = pd.DataFrame({"at": target, "before": np.arange(len(target))})
-    ways_out = pd.DataFrame({"at": source, "after": np.arange(len(source))})
-    pairs = ways_in[is_zone[target]].merge(ways_out, on="at")
-    return pairs[["before", "after"]].to_numpy(dtype=np.int64)
+    before, after = all_turns(source, target, len(is_zone))
+    at_zone = is_zone[target[before]]
+    return np.column_stack([before[at_zone], after[at_zone]])
 
 
 # ---------------------------------------------------------------- links
