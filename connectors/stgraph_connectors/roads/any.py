@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import geopandas as gpd
 import networkx as nx
@@ -19,8 +19,7 @@ from stgraph.graph import STGraph
 from stgraph.report import Report
 from stgraph_connectors._tables import check_path
 from stgraph_connectors.roads._assemble import Reading
-
-NetworkType = Literal["drive", "drive_service", "walk", "bike", "all"]
+from stgraph_connectors.roads._osm_ways import Network as OsmNetwork
 
 _TITLE = "cannot read roads"
 _HEAD = 4096  # bytes of a file looked at
@@ -61,7 +60,7 @@ def read_roads(
     source: str | Path | gpd.GeoDataFrame | nx.Graph | None = None,  # type: ignore[type-arg]
     *,
     place: str | None = None,
-    network: NetworkType | None = None,
+    network: OsmNetwork | None = None,
     crs: str | int | None = None,
     nodes: Reading = "segments",
     u_turns: bool = False,

@@ -112,11 +112,10 @@ def read_osmnx(
     )
     report.raise_errors(DataError, title=_TITLE)
     provenance = {"connector": "osmnx", "source": {kind: _shown(given[kind])}, "network": network}
-    return _finish(
-        to_network(graph, name="OSMnx", provenance=provenance),
-        report,
-        title=_TITLE,
-        options={"nodes": nodes, "u_turns": u_turns, "speeds_kmh": speeds_kmh},
+    found = to_network(graph, name="OSMnx", provenance=provenance)
+    raw = to_segments(found, title=_TITLE, report=report)
+    return finish_roads(
+        raw, report=report, title=_TITLE, nodes=nodes, u_turns=u_turns, speeds_kmh=speeds_kmh
     )
 
 
@@ -162,25 +161,10 @@ def read_osmnx_graph(
     if not isinstance(graph, nx.Graph):
         report.error("`graph`", f"is a {type(graph).__name__}", "give a networkx graph")
     report.raise_errors(DataError, title=_TITLE_GRAPH)
-    network = to_network(graph, name="`graph`", crs=crs)
-    return _finish(
-        network,
-        report,
-        title=_TITLE_GRAPH,
-        options={"nodes": nodes, "u_turns": u_turns, "speeds_kmh": speeds_kmh},
-    )
-
-
-def _finish(network: Network, report: Report, *, title: str, options: Mapping[str, Any]) -> STGraph:
-    """Return the road graph of a network."""
-    raw = to_segments(network, title=title, report=report)
+    found = to_network(graph, name="`graph`", crs=crs)
+    raw = to_segments(found, title=_TITLE_GRAPH, report=report)
     return finish_roads(
-        raw,
-        report=report,
-        title=title,
-        nodes=options["nodes"],
-        u_turns=options["u_turns"],
-        speeds_kmh=options["speeds_kmh"],
+        raw, report=report, title=_TITLE_GRAPH, nodes=nodes, u_turns=u_turns, speeds_kmh=speeds_kmh
     )
 
 
