@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,10 @@ _WANTED = {
 }
 
 
+# what else is read of the one table that is long; of the others everything is
+_OPTIONAL = {"stop_times": ("arrival_time", "departure_time", "shape_dist_traveled")}
+
+
 class Day(NamedTuple):
     """A day of the feed."""
 
@@ -54,13 +59,13 @@ def read_tables(path: Path, report: Report) -> dict[str, pd.DataFrame]:
             if name in NEEDED:
                 report.error(f"{path.name}, {name}.txt", "is missing", "every feed has one")
             continue
-        table = _read_table(texts[name], f"{path.name}, {name}.txt", report)
-        missing = [column for column in columns if column not in table.columns]
-        for column in missing:
-            hint = nearest_name(column, map(str, table.columns))
-            where = f"{path.name}, {name}.txt"
-            report.error(where, f"has no column `{column}`{hint}", "add it, as GTFS asks")
-        tables[name] = table
+        where = f"{path.name}, {name}.txt"
+        only = (*columns, *_OPTIONAL[name]) if name in _OPTIONAL else None
+        header, tables[name] = _read_table(texts[name], only, where, report)
+        for column in columns:
+            if column not in header:
+                hint = nearest_name(column, header)
+                report.error(where, f"has no column `{column}`{hint}", "add it, as GTFS asks")
     if not {"calendar", "calendar_dates"} & set(tables):
         where = f"{path.name}, calendar.txt"
         report.error(where, "is missing, and calendar_dates.txt too", "a feed has one of them")
@@ -82,26 +87,56 @@ def _find_files(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if Path(name).name in known]
             return {known[Path(name).name]: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError, zlib.error) as error:  # or a password
         raise DataError(
             f"{str(path)!r} is no readable zip file ({error}); download the feed again"
         ) from error
 
 
-def _read_table(content: bytes, where: str, report: Report) -> pd.DataFrame:
-    """Return a CSV table as text without blanks around it; an empty cell is missing."""
+def _read_table(
+    content: bytes, only: tuple[str, ...] | None, where: str, report: Report
+) -> tuple[list[str], pd.DataFrame]:
+    """Return the names of a CSV table, and it as text without blanks; an empty cell is missing.
+
+    Of a long table only some columns are read, as categories.
+    """
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, encoding="utf-8-sig", na_values=[""])
+        header, table = _parse(content, only, "utf-8-sig")
     except UnicodeDecodeError:
         report.warning(where, "is not UTF-8", "read as Latin-1; check names with accents")
-        table = pd.read_csv(io.BytesIO(content), dtype=str, encoding="latin-1")
+        header, table = _parse(content, only, "latin-1")
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         report.error(where, f"is no table ({error})", "save it as CSV with commas")
-        return pd.DataFrame()
-    table.columns = pd.Index([str(name).strip() for name in table.columns])
-    for name in table.columns:
-        table[name] = table[name].str.strip()
-    return table
+        return [], pd.DataFrame()
+    columns = {str(name).strip(): _without_blanks(table[name]) for name in table.columns}
+    return header, pd.DataFrame(columns, index=table.index)
+
+
+def _parse(
+    content: bytes, only: tuple[str, ...] | None, encoding: str
+) -> tuple[list[str], pd.DataFrame]:
+    """Return the names of all columns, and those that are wanted as they stand in the file."""
+    header = pd.read_csv(io.BytesIO(content), nrows=0, encoding=encoding).columns
+    names = [str(name).strip() for name in header]
+    wanted = [i for i, name in enumerate(names) if only is None or name in only]
+    table = pd.read_csv(
+        io.BytesIO(content), dtype=str if only is None else "category", encoding=encoding,
+        na_values=[""], keep_default_na=False,  # a stop may be called NA
+        usecols=wanted, index_col=False,  # a comma at the end of each row is no column
+    )  # fmt: skip
+    return names, table
+
+
+def _without_blanks(column: pd.Series) -> pd.Series:
+    """Return text or categories without blanks around them; nothing but blanks is missing."""
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        stripped = column.str.strip()
+        return stripped.mask(stripped == "")
+    names = [str(name).strip() for name in column.cat.categories]
+    codes, unique = pd.factorize(np.array([name or None for name in names], dtype=object))
+    chosen = np.append(codes, -1)[column.cat.codes]
+    kind = pd.CategoricalDtype(pd.Index(unique))
+    return pd.Series(pd.Categorical.from_codes(chosen, dtype=kind), index=column.index)
 
 
 # ---------------------------------------------------------------------------------- the calendar
@@ -183,17 +218,18 @@ def _active_services(
         return None
     index = pd.date_range(days.min(), days.max(), freq="D")
     names = pd.unique(pd.concat([weekly["service_id"], single["service_id"]]))
-    active = pd.DataFrame(False, index=index, columns=pd.Index(names))
+    services = pd.Index(names)
+    active = np.zeros((len(index), len(services)), dtype=bool)
     for row in weekly.to_dict(orient="records"):
         runs = np.array([row[name] == "1" for name in WEEKDAYS])[index.day_of_week]
         within = (index >= row["start_date"]) & (index <= row["end_date"])
-        active[row["service_id"]] |= runs & within
-    for row in single.to_dict(orient="records"):
-        active.loc[row["date"], row["service_id"]] = row["exception_type"] == "1"
-    return active
+        active[:, services.get_loc(row["service_id"])] |= runs & within
+    at = index.get_indexer(pd.Index(single["date"])), services.get_indexer(single["service_id"])
+    active[at] = (single["exception_type"] == "1").to_numpy()
+    return pd.DataFrame(active, index=index, columns=services)
 
 
-# -------------------------------------------------------------------------------------- the clock
+# ------------------------------------------------------------------------- long columns
 
 
 def to_seconds(texts: pd.Series) -> npt.NDArray[np.float64]:
@@ -203,3 +239,17 @@ def to_seconds(texts: pd.Series) -> npt.NDArray[np.float64]:
     numbers = parts.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
     seconds = numbers @ np.array([3600.0, 60.0, 1.0]) if len(numbers) else np.zeros(0)
     return np.where(codes >= 0, np.append(seconds, np.nan)[codes], np.nan)
+
+
+def to_positions(column: pd.Series, index: pd.Index) -> npt.NDArray[np.int64]:
+    """Return where in an index each cell is; -1 for what is missing or not there."""
+    codes, unique = pd.factorize(column)
+    found = index.get_indexer(pd.Index(np.asarray(unique, dtype=object)))
+    return np.append(found, -1)[codes].astype(np.int64)
+
+
+def to_numbers(column: pd.Series) -> npt.NDArray[np.float64]:
+    """Return numbers; NaN for what is none."""
+    codes, unique = pd.factorize(column)
+    numbers = pd.to_numeric(pd.Series(np.asarray(unique, dtype=object)), errors="coerce")
+    return np.append(numbers.to_numpy(dtype=np.float64), np.nan)[codes]

@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pyproj import CRS
 
@@ -16,7 +17,14 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import STGraph
 from stgraph.neighbours._places import to_metres
 from stgraph.report import Report
-from stgraph_connectors._gtfs_feed import Day, find_day, read_tables, to_seconds
+from stgraph_connectors._gtfs_feed import (
+    Day,
+    find_day,
+    read_tables,
+    to_numbers,
+    to_positions,
+    to_seconds,
+)
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
@@ -32,6 +40,8 @@ ROUTE_TYPES = {  # names of the basic types, and the hundreds of the extended on
     "trolleybus": (11, range(800, 900)),
     "monorail": (12, range(0)),
 }
+Positions = npt.NDArray[np.int64]
+
 _WALK_M_S = 1.2  # between stops of a transfer that says no time
 _MAX_DEPARTURES = 50_000_000  # of all trips at all stops, frequencies written out
 
@@ -97,11 +107,11 @@ def read_gtfs(
     assert day is not None  # noqa: S101  # else there was an error
     trips = _choose_trips(tables, day, route_types, path.name, report)
     _refuse(report, path)
-    times = _stop_times(tables, trips, path.name, report)
-    rides = _rides(times, tables.get("frequencies"), path.name, report)
+    stops, node_of = _stops(tables["stops"], merge_stations, path.name, report)
+    times = _stop_times(tables["stop_times"], trips, stops.index, path.name, report)
+    rides = _rides(times, trips, tables.get("frequencies"), path.name, report)
     rides = rides[(rides["departure"] >= 3600 * from_hour) & (rides["departure"] < _stop(to_hour))]
-    stops, merged = _stops(tables["stops"], merge_stations, path.name, report)
-    rides = _between_stops(rides, stops, merged, path.name, report)
+    rides = _between_stops(rides, stops, node_of, path.name, report)
     if rides.empty:
         span = f"from {from_hour:g} h" + (f" to {to_hour:g} h" if to_hour is not None else " on")
         report.error(path.name, f"no ride departs {span} on {day.date}", "widen the hours")
@@ -109,7 +119,7 @@ def read_gtfs(
     hours = _end(from_hour, to_hour) - from_hour
     edges = _edges(rides, trips, hours)
     if transfers:
-        edges = _with_transfers(edges, tables.get("transfers"), stops, merged, path.name, report)
+        edges = _with_transfers(edges, tables.get("transfers"), stops, node_of, path.name, report)
     return _graph(stops, edges, tables, day, path, report, {
         "from_hour": from_hour, "to_hour": to_hour, "merge_stations": merge_stations,
     })  # fmt: skip
@@ -162,9 +172,10 @@ def _choose_trips(
     where: str,
     report: Report,
 ) -> pd.DataFrame:
-    """Return the trips of a day with the name of their route."""
+    """Return the trips of a day, numbered from 0, with the name of their route."""
     trips = tables["trips"]
-    trips = trips[trips["service_id"].isin(day.services)].drop_duplicates("trip_id")
+    trips = trips[trips["service_id"].isin(day.services)]
+    trips = trips[trips["trip_id"].notna()].drop_duplicates("trip_id", ignore_index=True)
     routes = tables.get("routes", pd.DataFrame({"route_id": pd.Series(dtype=str)}))
     name = next((c for c in ("route_short_name", "route_long_name") if c in routes), "route_id")
     names = routes.drop_duplicates("route_id").set_index("route_id", drop=False)[name]
@@ -178,7 +189,8 @@ def _choose_trips(
     types = pd.to_numeric(routes.set_index("route_id")["route_type"], errors="coerce")
     kinds = [ROUTE_TYPES[name] for name in route_types]
     wanted = [any(t == basic or t in extended for basic, extended in kinds) for t in types]
-    trips = trips[trips["route_id"].isin(types.index[np.array(wanted, dtype=bool)])]
+    wanted_ids = types.index[np.array(wanted, dtype=bool)]
+    trips = trips[trips["route_id"].isin(wanted_ids)].reset_index(drop=True)
     if trips.empty:
         there = sorted({int(t) for t in types.dropna()})
         what = f"no trip of {list(route_types)} runs on {day.date}"
@@ -187,13 +199,15 @@ def _choose_trips(
 
 
 def _stop_times(
-    tables: Mapping[str, pd.DataFrame], trips: pd.DataFrame, where: str, report: Report
+    table: pd.DataFrame, trips: pd.DataFrame, stop_ids: pd.Index, where: str, report: Report
 ) -> pd.DataFrame:
-    """Return the stops of the trips in their order, with arrival and departure in seconds."""
-    table = tables["stop_times"]
-    table = table[table["trip_id"].isin(trips["trip_id"])]
+    """Return the stops of the trips in their order, with arrival and departure in seconds.
+
+    Trips and stops are positions among those of the day and in the feed, -1 for an unknown stop.
+    """
+    trip = to_positions(table["trip_id"], pd.Index(trips["trip_id"]))
+    table, trip = table[trip >= 0], trip[trip >= 0]
     where = f"{where}, stop_times.txt"
-    sequence = pd.to_numeric(table["stop_sequence"], errors="coerce")
     seconds = {
         name: to_seconds(table[name]) if name in table else np.full(len(table), np.nan)
         for name in ("arrival_time", "departure_time")
@@ -204,20 +218,19 @@ def _stop_times(
             row = int(np.argmax(odd))
             what = f"{int(odd.sum())} times such as {table[name].iloc[row]!r} are none"
             report.warning(f"{where}, column `{name}`", what, "taken as missing")
-    distance = pd.to_numeric(table.get("shape_dist_traveled", pd.Series(np.nan, table.index)),
-                             errors="coerce")  # fmt: skip
+    distance = table.get("shape_dist_traveled", pd.Series(np.nan, table.index))
     times = pd.DataFrame({
-        "trip_id": table["trip_id"], "stop_id": table["stop_id"], "sequence": sequence,
-        "arrival": seconds["arrival_time"], "departure": seconds["departure_time"],
-        "distance": distance,
+        "trip": trip, "stop": to_positions(table["stop_id"], stop_ids),
+        "sequence": to_numbers(table["stop_sequence"]), "arrival": seconds["arrival_time"],
+        "departure": seconds["departure_time"], "distance": to_numbers(distance),
     })  # fmt: skip
     times["arrival"] = times["arrival"].fillna(times["departure"])
     times["departure"] = times["departure"].fillna(times["arrival"])
-    bad = times["sequence"].isna() | times.duplicated(["trip_id", "sequence"])
+    bad = times["sequence"].isna() | times.duplicated(["trip", "sequence"])
     if bad.any():
         what = f"{int(bad.sum())} rows have no `stop_sequence`, or one that is there twice"
         report.warning(where, what, "left out", count=int(bad.sum()))
-    times = times[~bad].sort_values(["trip_id", "sequence"], kind="stable", ignore_index=True)
+    times = times[~bad].sort_values(["trip", "sequence"], kind="stable", ignore_index=True)
     return _interpolate(times, where, report)
 
 
@@ -226,9 +239,9 @@ def _interpolate(times: pd.DataFrame, where: str, report: Report) -> pd.DataFram
     missing = times["arrival"].isna()
     if not missing.any():
         return times
-    trip = times["trip_id"]
+    trip = times["trip"]
     along = times["distance"].where(~times["distance"].isna().groupby(trip).transform("any"))
-    along = along.fillna(times.groupby("trip_id").cumcount().astype(float))
+    along = along.fillna(times.groupby("trip").cumcount().astype(float))
     known = np.flatnonzero(~missing)
     if not len(known):
         report.error(where, "has no time at all", "take a feed with stop times")
@@ -236,7 +249,7 @@ def _interpolate(times: pd.DataFrame, where: str, report: Report) -> pd.DataFram
     rows = np.arange(len(times))
     after = np.searchsorted(known, rows)
     left, right = known[np.maximum(after - 1, 0)], known[np.minimum(after, len(known) - 1)]
-    names, position = pd.factorize(trip)[0], along.to_numpy()
+    names, position = trip.to_numpy(), along.to_numpy()
     inside = missing.to_numpy() & (names[left] == names) & (names[right] == names) & (left < rows)
     width = position[right] - position[left]
     share = np.where(width > 0, (position - position[left]) / np.where(width > 0, width, 1), 0.5)
@@ -254,34 +267,48 @@ def _interpolate(times: pd.DataFrame, where: str, report: Report) -> pd.DataFram
 
 
 def _rides(
-    times: pd.DataFrame, frequencies: pd.DataFrame | None, where: str, report: Report
+    times: pd.DataFrame,
+    trips: pd.DataFrame,
+    frequencies: pd.DataFrame | None,
+    where: str,
+    report: Report,
 ) -> pd.DataFrame:
     """Return one row per departure towards the next stop."""
-    same = (times["trip_id"] == times["trip_id"].shift(-1)).to_numpy()
-    following = times.shift(-1)
+    column = {name: times[name].to_numpy() for name in times.columns}
+    row = np.flatnonzero(np.diff(column["trip"]) == 0)
     rides = pd.DataFrame({
-        "trip_id": times["trip_id"], "source": times["stop_id"], "target": following["stop_id"],
-        "departure": times["departure"], "travel_s": following["arrival"] - times["departure"],
-    })[same]  # fmt: skip
+        "trip": column["trip"][row], "source": column["stop"][row],
+        "target": column["stop"][row + 1], "departure": column["departure"][row],
+        "travel_s": column["arrival"][row + 1] - column["departure"][row],
+    })  # fmt: skip
     back = rides["travel_s"] < 0
     if back.any():
         what = f"{int(back.sum())} rides arrive before they depart"
         report.warning(f"{where}, stop_times.txt", what, "left out", count=int(back.sum()))
     rides = rides[~back]
-    return rides if frequencies is None else _repeat(rides, times, frequencies, where, report)
+    if frequencies is None:
+        return rides
+    begins = times.groupby("trip")["departure"].first()
+    return _repeat(rides, begins, trips, frequencies, where, report)
 
 
 def _repeat(
-    rides: pd.DataFrame, times: pd.DataFrame, frequencies: pd.DataFrame, where: str, report: Report
+    rides: pd.DataFrame,
+    begins: pd.Series,
+    trips: pd.DataFrame,
+    frequencies: pd.DataFrame,
+    where: str,
+    report: Report,
 ) -> pd.DataFrame:
     """Return the rides with those of trips that only give a headway written out."""
     where = f"{where}, frequencies.txt"
     table = pd.DataFrame({
-        "trip_id": frequencies["trip_id"], "start": to_seconds(frequencies["start_time"]),
+        "trip": to_positions(frequencies["trip_id"], pd.Index(trips["trip_id"])),
+        "start": to_seconds(frequencies["start_time"]),
         "end": to_seconds(frequencies["end_time"]),
-        "headway": pd.to_numeric(frequencies["headway_secs"], errors="coerce"),
+        "headway": to_numbers(frequencies["headway_secs"]),
     })  # fmt: skip
-    table = table[table["trip_id"].isin(times["trip_id"])]
+    table = table[table["trip"].isin(begins.index)]
     bad = ~((table["end"] > table["start"]) & (table["headway"] > 0))
     if bad.any():
         what = f"{int(bad.sum())} rows have no headway above 0 or end before they start"
@@ -290,21 +317,18 @@ def _repeat(
     if table.empty:
         return rides
     counts = np.ceil((table["end"] - table["start"]) / table["headway"]).astype(np.int64)
-    per_trip = rides["trip_id"].value_counts()
-    total = int((counts * table["trip_id"].map(per_trip).fillna(0)).sum())
+    per_trip = rides["trip"].value_counts()
+    total = int((counts * table["trip"].map(per_trip).fillna(0)).sum())
     if total > _MAX_DEPARTURES:
         report.error(where, f"would make {total:,} departures", "correct the headways")
         return rides
     runs = table.loc[table.index.repeat(counts)]
     number = runs.groupby(level=0).cumcount()
-    starts = pd.DataFrame(
-        {"trip_id": runs["trip_id"], "begin": runs["start"] + number * runs["headway"]}
-    )
-    first = times.groupby("trip_id")["departure"].first()
-    repeated = rides[rides["trip_id"].isin(table["trip_id"])].merge(starts, on="trip_id")
-    repeated["departure"] += repeated["begin"] - repeated["trip_id"].map(first)
-    scheduled = rides[~rides["trip_id"].isin(table["trip_id"])]
-    return pd.concat([scheduled, repeated.drop(columns="begin")], ignore_index=True)
+    starts = pd.DataFrame({"trip": runs["trip"], "begin": runs["start"] + number * runs["headway"]})
+    written_out = rides["trip"].isin(table["trip"])
+    repeated = rides[written_out].merge(starts, on="trip")
+    repeated["departure"] += repeated["begin"] - repeated["trip"].map(begins)
+    return pd.concat([rides[~written_out], repeated.drop(columns="begin")], ignore_index=True)
 
 
 # ------------------------------------------------------------------------------ stops and edges
@@ -312,8 +336,8 @@ def _repeat(
 
 def _stops(
     table: pd.DataFrame, merge: bool, where: str, report: Report
-) -> tuple[pd.DataFrame, pd.Series]:
-    """Return stops with their place by id, and the id of the node that each stop is part of."""
+) -> tuple[pd.DataFrame, Positions]:
+    """Return stops with their place by id, and the position of the node that each is part of."""
     where = f"{where}, stops.txt"
     twice = table["stop_id"].duplicated()
     if twice.any():
@@ -324,42 +348,42 @@ def _stops(
     for name, limit in (("stop_lat", 90), ("stop_lon", 180)):
         numbers = pd.to_numeric(stops[name], errors="coerce")
         stops[name] = numbers.where(numbers.abs() <= limit)
-    merged = pd.Series(stops.index, index=stops.index)
+    node_of: Positions = np.arange(len(stops))
     if merge and "parent_station" in stops:
-        parent = stops["parent_station"]
-        merged = merged.where(~parent.isin(stops.index), parent)
-    return stops, merged
+        parent = to_positions(stops["parent_station"], stops.index)
+        node_of = np.where(parent >= 0, parent, node_of)
+    return stops, node_of
 
 
 def _between_stops(
-    rides: pd.DataFrame, stops: pd.DataFrame, merged: pd.Series, where: str, report: Report
+    rides: pd.DataFrame, stops: pd.DataFrame, node_of: Positions, where: str, report: Report
 ) -> pd.DataFrame:
     """Return the rides between different nodes that have a place."""
-    ends = {name: rides[name].map(merged) for name in ("source", "target")}
-    rides = rides.assign(**ends)
-    unknown = rides["source"].isna() | rides["target"].isna()
+    unknown = (rides["source"] < 0) | (rides["target"] < 0)
     if unknown.any():
         what = f"{int(unknown.sum())} rides are from or to a stop that stops.txt does not have"
         report.warning(f"{where}, stop_times.txt", what, "left out", count=int(unknown.sum()))
     rides = rides[~unknown]
-    placeless = stops.index[stops[["stop_lat", "stop_lon"]].isna().any(axis=1)]
-    lost = rides["source"].isin(placeless) | rides["target"].isin(placeless)
+    rides = rides.assign(**{name: node_of[rides[name]] for name in ("source", "target")})
+    placeless = stops[["stop_lat", "stop_lon"]].isna().any(axis=1).to_numpy()
+    lost = placeless[rides["source"]] | placeless[rides["target"]]
     if lost.any():
         what = f"{int(lost.sum())} rides are from or to a stop without coordinates"
         report.warning(f"{where}, stops.txt", what, "left out", count=int(lost.sum()))
-    return rides[~lost & (rides["source"] != rides["target"])]
+    return rides[~lost & (rides["source"] != rides["target"]).to_numpy()]
 
 
 def _edges(rides: pd.DataFrame, trips: pd.DataFrame, hours: float) -> pd.DataFrame:
     """Return an edge per pair of stops with the times of its rides."""
-    routes = trips.set_index("trip_id")["route"]
+    route, names = pd.factorize(trips["route"], sort=True)
     ends = ["source", "target"]
     groups = rides.groupby(ends)
     edges = groups["travel_s"].agg(travel_time_s="median", trips="size")
     edges["trips_per_hour"] = edges["trips"] / hours
     edges["headway_minutes"] = 60 * hours / edges["trips"]
-    named = rides[ends].assign(route=rides["trip_id"].map(routes)).drop_duplicates()
-    edges["routes"] = named.sort_values("route").groupby(ends)["route"].agg(";".join)
+    named = rides[ends].assign(route=route[rides["trip"]]).drop_duplicates()
+    named = named.sort_values("route").assign(route=lambda table: names[table["route"]])
+    edges["routes"] = named.groupby(ends)["route"].agg(";".join)
     edges["kind"] = "ride"
     table: pd.DataFrame = edges.reset_index()
     return table
@@ -369,7 +393,7 @@ def _with_transfers(
     edges: pd.DataFrame,
     table: pd.DataFrame | None,
     stops: pd.DataFrame,
-    merged: pd.Series,
+    node_of: Positions,
     where: str,
     report: Report,
 ) -> pd.DataFrame:
@@ -381,13 +405,10 @@ def _with_transfers(
     served = set(edges["source"]) | set(edges["target"])
     kinds = table["transfer_type"] if "transfer_type" in table else pd.Series("0", table.index)
     given = table.get("min_transfer_time", pd.Series(np.nan, table.index))
-    walks = pd.DataFrame(
-        {
-            "source": table["from_stop_id"].map(merged),
-            "target": table["to_stop_id"].map(merged),
-            "travel_time_s": pd.to_numeric(given, errors="coerce"),
-        }
-    )[~kinds.isin(["3", "4", "5"])]
+    ends = [to_positions(table[name], stops.index) for name in ("from_stop_id", "to_stop_id")]
+    source, target = (np.where(end >= 0, node_of[end], -1) for end in ends)
+    walks = pd.DataFrame({"source": source, "target": target, "travel_time_s": to_numbers(given)})
+    walks = walks[~kinds.isin(["3", "4", "5"]).to_numpy()]
     inside = walks["source"].isin(served) & walks["target"].isin(served)
     walks = walks[inside & (walks["source"] != walks["target"])]
     walks = walks.drop_duplicates(["source", "target"])
@@ -408,7 +429,7 @@ def _lengths(edges: pd.DataFrame, stops: pd.DataFrame) -> Any:
     """Return the straight lengths of edges on the ground, in metres."""
     columns = ["stop_lon", "stop_lat"]
     ends = [
-        to_metres(stops.loc[edges[name], columns].to_numpy(dtype=float), CRS.from_epsg(4326))[0]
+        to_metres(stops[columns].to_numpy(dtype=float)[edges[name]], CRS.from_epsg(4326))[0]
         for name in ("source", "target")
     ]
     return np.linalg.norm(ends[0] - ends[1], axis=1)
@@ -424,21 +445,21 @@ def _graph(
     options: dict[str, Any],
 ) -> STGraph:
     """Return the graph of the stops that are served, in the order of stops.txt."""
-    served = stops.index[stops.index.isin(pd.concat([edges["source"], edges["target"]]))]
+    served = np.union1d(edges["source"], edges["target"])
     idle = len(stops) - len(served)
     if idle:
         what = f"{idle} stops are not served in these hours, or are no stops"
         report.info(f"{path.name}, stops.txt", what, "left out", count=idle)
     names = [name for name in ("stop_name", "stop_code", "parent_station") if name in stops]
-    chosen = stops.loc[served]
+    chosen = stops.iloc[served]
     geometry = gpd.points_from_xy(chosen["stop_lon"], chosen["stop_lat"])
     nodes = gpd.GeoDataFrame(
         {"kind": "station", **{name: chosen[name] for name in names}},
-        index=pd.Index(served, name="stop_id"),
+        index=pd.Index(chosen.index, name="stop_id"),
         geometry=geometry,
         crs=4326,
     )
-    source, target = (served.get_indexer(pd.Index(edges[name])) for name in ("source", "target"))
+    source, target = (np.searchsorted(served, edges[name]) for name in ("source", "target"))
     order = np.lexsort((edges["kind"], source, target))
     table = edges.drop(columns=["source", "target"]).assign(length_m=_lengths(edges, stops))
     table = table.iloc[order].reset_index(drop=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,36 @@ def test_a_folder_or_a_folder_in_the_zip_is_a_feed(tmp_path: Path) -> None:
         for file in folder.iterdir():
             archive.write(file, f"some folder/{file.name}")
     assert edges(registry.load("connectors", "gtfs")(feed=tmp_path / "inner.zip")) == expected
+
+
+def test_ids_that_look_like_missing_values_are_ids(tmp_path: Path) -> None:
+    """A stop NA, a service None, a route nan: whoever numbers a city may come to them."""
+    renamed = {"week": "None", "r1": "nan", "A": "NA"}
+    tables = {
+        name: re.sub(r"(?<=[,\n])(week|r1|A)(?=[,\n])", lambda m: renamed[m[0]], text)
+        for name, text in FEED.items()
+    }
+    graph = read_gtfs(write(tmp_path, **tables))
+    assert list(graph.node_ids) == ["NA", "B", "C", "P1"]
+    assert set(edges(graph)) == {("NA", "B"), ("B", "C"), ("C", "P1")}
+
+
+def test_commas_at_the_end_of_rows_shift_nothing(tmp_path: Path) -> None:
+    """Some programs end every row, but not the header, with a comma."""
+    expected = edges(read_gtfs(write(tmp_path)))
+    tables = {}
+    for name, text in FEED.items():
+        head, _, rows = text.partition("\n")
+        tables[name] = head + "\n" + rows.replace("\n", ",\n")
+    assert edges(read_gtfs(write(tmp_path, **tables))) == expected
+
+
+def test_blanks_alone_are_missing(tmp_path: Path) -> None:
+    """Also in stop times, which are then interpolated without a warning."""
+    rows = "t1,08:00:00,08:00:00, A ,1\nt1, ,  ,B,2\nt1,08:10:00,08:10:00,C,3\n"
+    graph = read_gtfs(write(tmp_path, stop_times=HEAD + rows, frequencies=None))
+    assert edges(graph) == {("A", "B"): (300.0, 1, "1"), ("B", "C"): (300.0, 1, "1")}
+    assert "are none" not in str(graph.report)
 
 
 def test_order_of_rows_does_not_matter(tmp_path: Path) -> None:
