@@ -126,6 +126,10 @@ def read_geotiffs(paths: Sequence[Path], options: TiffOptions, report: Report) -
             report.error(name, what, "warp all files to one grid")
             return None
     crs = options.crs or first.crs
+    own = first.crs
+    if own is not None and crs is not None and not crs.equals(own, ignore_axis_order=True):
+        what = f"the file says {own.name}, crs= says {crs.name}"
+        report.warning(name, what, "crs= was taken")
     is_plain = first.transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     if crs is None or is_plain:
         what = "has no georeference: no " + ("transform" if is_plain else "CRS")
@@ -229,6 +233,9 @@ def _stack(
         report.warning(name, f"{n_bands} bands without date or name", f"taken as variables; {todo}")
     bands = _variables(header, options)
     moments = None if date is None else from_instants([date])
+    if date is not None and options.time_pattern is None:
+        todo = "time_pattern= says where another date stands"
+        report.info(name, f"is of {date:%Y-%m-%d %H:%M}, by its name", todo)
     return {v: [(header.path, band)] for v, band in bands.items()}, moments
 
 

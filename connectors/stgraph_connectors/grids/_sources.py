@@ -44,12 +44,20 @@ def open_source(
     fields = []
     for path in paths:
         dataset = open_dataset(path, report)
+        field = None
         if dataset is not None:
-            fields.append(read_dataset(dataset, path.name, options, report, is_ours=True))
-    good = [field for field in fields if field is not None]
-    if len(good) < len(paths):
-        return None
-    return good[0] if len(good) == 1 else join_fields(good, report)
+            field = read_dataset(dataset, path.name, options, report, is_ours=True)
+            if field is None:
+                dataset.close()
+        fields.append(field)
+    good: list[Field] = [field for field in fields if field is not None]
+    whole = None
+    if len(good) == len(paths):
+        whole = good[0] if len(good) == 1 else join_fields(good, report)
+    if whole is None:
+        for part in good:
+            part.close()
+    return whole
 
 
 def _paths(source: object, report: Report) -> list[Path]:

@@ -46,6 +46,8 @@ _T = TypeVar("_T")
 
 _TITLE = "cannot make a grid"
 _FINEST = 15  # resolution of H3
+_OF_POINTS = ("lat_column", "lon_column", "x_column", "y_column", "time_column")
+_OF_TRIPS = ("origin_columns", "destination_columns")
 
 
 def read_grid(
@@ -233,6 +235,11 @@ def _check(given: dict[str, Any], report: Report) -> None:
         report.warning("`clip`, `min_share`", what, "they were not used")
     check_number("size_m", given["size_m"], report, above=True, optional=True)
     check_number("resolution", given["resolution"], report, most=_FINEST, whole=True, optional=True)
+    _check_events(given, report)
+
+
+def _check_events(given: dict[str, Any], report: Report) -> None:
+    """Note options of points and trips that do not go together, or are of no use."""
     if given["points"] is not None and given["trips"] is not None:
         report.error("`trips`", "is given beside `points`", "give one of them")
     counted = given["points"] is not None or given["trips"] is not None
@@ -240,6 +247,14 @@ def _check(given: dict[str, Any], report: Report) -> None:
     if given["aggregate"] in ("sum", "mean") and counted and not given["value_columns"]:
         todo = f"name what to take the {given['aggregate']} of"
         report.error("`value_columns`", "is missing", todo)
+    idle = _OF_TRIPS if given["trips"] is None else _OF_POINTS
+    if given["aggregate"] == "count":
+        idle = (*idle, "value_columns")
+    unused = [f"`{name}`" for name in idle if counted and given[name] is not None]
+    if unused:
+        what = "is of no use for " + ("points" if given["trips"] is None else "trips")
+        what += f" and aggregate={given['aggregate']!r}"
+        report.warning(", ".join(unused), what, "it was not used")
 
 
 def _count_points(

@@ -290,6 +290,15 @@ def test_trips_flow_out_and_in() -> None:
     assert "no column says when trips end" in str(told.report)
 
 
+def test_options_of_no_use_are_told() -> None:
+    """What is named for the other kind of events, or for another rule, is not passed over."""
+    rows = events((5, 5, "2024-01-01"))
+    graph = squares(**rows, origin_columns=["x", "y"], value_columns=["x"])
+    told = "`origin_columns`, `value_columns`: is of no use for points and aggregate='count'"
+    assert told in str(graph.report)
+    assert "of no use" not in str(squares(**rows, x_column="x", y_column="y").report)
+
+
 def test_swapped_coordinates_are_guessed_and_said() -> None:
     frame = pd.DataFrame({"time": ["2024-01-01"] * 3, "lat": [8.61] * 3, "lon": [49.36] * 3})
     graph = read_grid(BOX, size_m=500, points=frame, step_minutes=60)

@@ -432,6 +432,16 @@ def test_a_file_a_step(names: tuple[str, str], pattern: str | None, tmp_path: Pa
     assert [f"{time:%Y-%m-%d}" for time in graph.time] == ["2024-01-01", "2024-01-02"]
 
 
+def test_what_is_guessed_or_overruled_of_a_geotiff_is_told(tmp_path: Path) -> None:
+    """A number in a name that may be a year, and a CRS other than that of the file."""
+    path = tiff(tmp_path / "tile_2048.tif", np.ones((2, 2), dtype=np.float32))
+    graph = read_raster(path, crs=32632)
+    assert graph.nodes.crs == "EPSG:32632"
+    assert "is of 2048-01-01 00:00, by its name; time_pattern=" in str(graph.report)
+    assert "the file says ETRS89 / UTM zone 32N, crs= says WGS 84 / UTM" in str(graph.report)
+    assert not read_raster(path, crs=25832).report.warnings
+
+
 def test_bands_without_dates(tmp_path: Path) -> None:
     """They are steps if the first instant is given, else variables of the nodes."""
     path = tiff(tmp_path / "t.tif", np.arange(8, dtype=np.float32).reshape(2, 2, 2))
