@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 import shapely
 
 from stgraph.errors import GraphError
@@ -23,7 +24,8 @@ from stgraph.neighbours._turns import all_turns
 from stgraph.report import Report
 
 _MEASURES = ("length_m", "bearing_deg", "bearing_start_deg", "bearing_end_deg")
-_SAME_M = 1e-3  # segments whose lengths differ by less may be the two ways of one street
+# lines whose lengths, as drawn, differ by less may be the two ways of one street
+_SAME_M, _SAME_DEGREES = 1e-3, 1e-6
 
 
 def build_line_graph(
@@ -64,7 +66,9 @@ def build_line_graph(
     report.raise_errors(GraphError, title="cannot build a line graph")
     source, target = roads.edge_index
     before, after = all_turns(source, target, roads.n_nodes)
-    back = _reverse_of(segments, source, target)
+    crs = cast("pyproj.CRS", roads.nodes.crs)  # there is one, else there was an error
+    close = _SAME_DEGREES if crs.is_geographic else _SAME_M
+    back = _reverse_of(segments, source, target, close)
     kept = np.ones(len(before), bool) if u_turns else back[before] != after
     kept &= ~_forbidden(before, after, segments["segment_id"], roads.provenance)
     before, after = before[kept], after[kept]
@@ -150,15 +154,17 @@ def _check_segments(edges: gpd.GeoDataFrame, report: Report) -> None:
         )
 
 
-def _reverse_of(segments: gpd.GeoDataFrame, source: IntArray, target: IntArray) -> IntArray:
+def _reverse_of(
+    segments: gpd.GeoDataFrame, source: IntArray, target: IntArray, close: float
+) -> IntArray:
     """Return for each segment the position of the same street the other way, or -1."""
     low, high = np.minimum(source, target), np.maximum(source, target)
-    length = segments["length_m"].to_numpy()
+    length = shapely.length(np.asarray(segments.geometry))
     order = np.lexsort((length, high, low))
     first, second = order[:-1], order[1:]
     # runs of segments between the same junctions and of the same length
     joined = (low[first] == low[second]) & (high[first] == high[second])
-    joined &= np.abs(length[second] - length[first]) < _SAME_M
+    joined &= np.abs(length[second] - length[first]) < close
     run = np.concatenate([[0], np.cumsum(~joined)])
     xy = _centres(segments)
     reverse = np.full(len(source), -1)

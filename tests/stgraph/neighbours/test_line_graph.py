@@ -101,6 +101,15 @@ def test_one_way_pair_is_no_u_turn() -> None:
     assert graph.nodes["reverse_id"].tolist() == [-1, -1]
 
 
+def test_both_ways_of_a_street_may_differ_in_length() -> None:
+    """Protects U-turns where a source has measured each way by itself."""
+    network = roads({1: (0.0, 0.0), 2: (100.0, 0.0)}, [(1, 2), (2, 1)])
+    measured = network.replace(edges=network.edges.assign(length_m=[100.0, 104.0]))
+    graph = build_line_graph(measured)
+    assert graph.nodes["reverse_id"].to_dict() == {10: 20, 20: 10}
+    assert turns(graph) == {}
+
+
 def test_parallel_streets_of_one_length_keep_their_own_reverse() -> None:
     """Protects twins: four segments between the same junctions, all of one length."""
     points = {1: (0.0, 0.0), 2: (100.0, 0.0)}
