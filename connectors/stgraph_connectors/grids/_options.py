@@ -11,6 +11,7 @@ import pandas as pd
 import pyproj
 
 from stgraph.errors import nearest_name
+from stgraph.neighbours._places import is_mercator
 from stgraph.report import Report
 from stgraph_connectors._coordinates import parse_crs
 
@@ -68,4 +69,7 @@ def read_plane(name: str, crs: str | int | None, report: Report) -> pyproj.CRS |
         what = f"{system.name} is no plane, so that squares in metres cannot be drawn in it"
         report.error(f"`{name}`", what, "name a projected CRS, such as grid_crs=25832")
         return None
+    if system is not None and is_mercator(system):
+        what = f"metres of {system.name} are shorter on the ground the further from the equator"
+        report.warning(f"`{name}`", what, "leave it out for squares in the local UTM zone")
     return system

@@ -242,6 +242,9 @@ def _check_events(given: dict[str, Any], report: Report) -> None:
     """Note options of points and trips that do not go together, or are of no use."""
     if given["points"] is not None and given["trips"] is not None:
         report.error("`trips`", "is given beside `points`", "give one of them")
+    for name in ("points", "trips"):
+        if isinstance(given[name], Sequence) and not given[name]:
+            report.error(f"`{name}`", "is empty", "give a table, or leave it out")
     counted = given["points"] is not None or given["trips"] is not None
     check_number("step_minutes", given["step_minutes"], report, least=1e-4, optional=not counted)
     if given["aggregate"] in ("sum", "mean") and counted and not given["value_columns"]:

@@ -299,6 +299,12 @@ def test_options_of_no_use_are_told() -> None:
     assert "of no use" not in str(squares(**rows, x_column="x", y_column="y").report)
 
 
+def test_mercator_is_told() -> None:
+    """Squares of 10 m in it are 6.5 m wide in Germany."""
+    graph = read_grid(BOX, size_m=500, grid_crs=3857)
+    assert "are shorter on the ground the further from the equator" in str(graph.report)
+
+
 def test_swapped_coordinates_are_guessed_and_said() -> None:
     frame = pd.DataFrame({"time": ["2024-01-01"] * 3, "lat": [8.61] * 3, "lon": [49.36] * 3})
     graph = read_grid(BOX, size_m=500, points=frame, step_minutes=60)
@@ -406,6 +412,7 @@ def test_options_that_do_not_fit_are_told_together() -> None:
          {**events((5, 5, "2024-01-01")), "start": "2025-01-01"}),
         (r"steps of 6 cells are [\d,]+ values \([\d.]+ GB\), 500,000,000 are allowed",
          {**events((5, 5, "1970-01-01"), (5, 5, "2024-01-01")), "step_minutes": 0.01}),
+        (r"`points`: is empty; give a table", {"points": [], "step_minutes": 60}),
     ],
 )  # fmt: skip
 def test_bad_options_and_points(message: str, options: dict[str, Any]) -> None:
