@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal, TypeVar
 from zoneinfo import available_timezones
 
 import pandas as pd
 import pyproj
 
-from stgraph.errors import nearest_name
+from stgraph.errors import DataError, nearest_name
 from stgraph.neighbours._places import is_mercator
 from stgraph.report import Report
 from stgraph_connectors._coordinates import parse_crs
+
+Neighbours = Literal["queen", "rook", "none"]
+
+_T = TypeVar("_T")
+
+
+def need(part: _T | None, report: Report, title: str) -> _T:
+    """Return what was read, or raise what the report says about it."""
+    report.raise_errors(DataError, title=title)
+    if part is None:
+        raise DataError(f"{title}: nothing could be read")
+    return part
 
 
 def check_word(name: str, given: object, known: Collection[str], report: Report) -> None:

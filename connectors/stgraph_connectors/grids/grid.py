@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import geopandas as gpd
 import pandas as pd
@@ -32,17 +32,17 @@ from stgraph_connectors.grids._counts import (
 )
 from stgraph_connectors.grids._events import EventOptions, read_points, read_trips
 from stgraph_connectors.grids._options import (
+    Neighbours,
     check_number,
     check_time,
     check_word,
+    need,
     read_plane,
 )
 
 Cell = Literal["square", "hexagon", "polygon"]
-Neighbours = Literal["queen", "rook", "none"]
 Table = str | Path | pd.DataFrame
 
-_T = TypeVar("_T")
 
 _TITLE = "cannot make a grid"
 _FINEST = 15  # resolution of H3
@@ -165,7 +165,7 @@ def read_grid(
     plane = read_plane("grid_crs", grid_crs, report)
     events_crs = parse_crs(points_crs, report, option="points_crs")
     report.raise_errors(DataError, title=_TITLE)
-    area = need(read_boundary(boundary, layer=layer, crs=crs, report=report), report)
+    area = need(read_boundary(boundary, layer=layer, crs=crs, report=report), report, _TITLE)
     if cell != "polygon" and area.crs.geodetic_crs is None:
         what = f"{area.crs.name} is nowhere on Earth, where {cell}s are laid out"
         report.error(area.name, what, "say where it is with crs=, or take cell='polygon'")
@@ -178,7 +178,7 @@ def read_grid(
         made = make_hexagons(area, int(resolution or 0), cell_options, report)
     else:
         made = take_polygons(area, id_column, cell_options, report)
-    cells = cast("Cells", need(made, report))
+    cells = cast("Cells", need(made, report, _TITLE))
     provenance = {
         "connector": "grid",
         "source": {"boundary": _name(boundary)},
@@ -194,19 +194,11 @@ def read_grid(
         )  # fmt: skip
         steps = CountOptions(float(step_minutes or 0), zone, start, stop, aggregate, max_values)
         read = _count_points if points is not None else _count_trips
-        counts = need(read(sources, cells, event_options, steps, report), report)
+        counts = need(read(sources, cells, event_options, steps, report), report, _TITLE)
         features = _features(columns, feature, unit, aggregate, is_trips=points is None)
         graph = _add_counts(graph, counts, features, [_name(item) for item in sources])
     graph = graph.replace(provenance={**graph.provenance, "findings": report.to_json()})
     return _connect(graph, cell, neighbours, rings)
-
-
-def need(part: _T | None, report: Report) -> _T:
-    """Return what was read, or raise what the report says about it."""
-    report.raise_errors(DataError, title=_TITLE)
-    if part is None:
-        raise DataError(f"{_TITLE}: nothing could be read")
-    return part
 
 
 def _check(given: dict[str, Any], report: Report) -> None:
@@ -264,7 +256,7 @@ def _count_points(
     sources: list[Any], cells: Cells, options: EventOptions, steps: CountOptions, report: Report
 ) -> Counts | None:
     """Return the counts of points."""
-    events = need(read_points(sources, options, report), report)
+    events = need(read_points(sources, options, report), report, _TITLE)
     placed = [place_events(events, cells, "points", report)]
     report.raise_errors(DataError, title=_TITLE)
     return count_events(placed, len(cells.nodes), steps, events.name, report)
@@ -274,7 +266,7 @@ def _count_trips(
     sources: list[Any], cells: Cells, options: EventOptions, steps: CountOptions, report: Report
 ) -> Counts | None:
     """Return the counts of both ends of trips."""
-    begins, ends = need(read_trips(sources, options, report), report)
+    begins, ends = need(read_trips(sources, options, report), report, _TITLE)
     placed = [
         place_events(begins, cells, "origins", report),
         place_events(ends, cells, "destinations", report),

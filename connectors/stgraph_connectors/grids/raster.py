@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,13 @@ from stgraph_connectors.grids._field import Field, Variable
 from stgraph_connectors.grids._geotiff import TiffOptions
 from stgraph_connectors.grids._moments import CalendarRule, Steps, place_steps
 from stgraph_connectors.grids._netcdf import FieldOptions
-from stgraph_connectors.grids._options import check_number, check_time, check_word
+from stgraph_connectors.grids._options import (
+    Neighbours,
+    check_number,
+    check_time,
+    check_word,
+    need,
+)
 from stgraph_connectors.grids._sources import Dataset, open_source, source_names
 from stgraph_connectors.grids._window import (
     Reduce,
@@ -33,10 +39,7 @@ from stgraph_connectors.grids._window import (
     read_mask,
 )
 
-Neighbours = Literal["queen", "rook", "none"]
-
 _TITLE = "cannot read raster"
-_T = TypeVar("_T")
 
 
 def read_raster(
@@ -152,11 +155,11 @@ def read_raster(
     field_options = FieldOptions(wanted, x_dim, y_dim, time_dim, select, system)
     first = None if first_time is None else pd.Timestamp(instant_us(first_time, "UTC"), unit="us")
     tiff_options = TiffOptions(wanted, time_pattern, first, step_minutes, feature, system)
-    field = _need(open_source(source, field_options, tiff_options, report), report)
+    field = need(open_source(source, field_options, tiff_options, report), report, _TITLE)
     with closing(field):
         layers = [v for v in field.variables if v.name != mask or v.name in names]
         _check_names(field, layers, mask, units, roles, report)
-        window = _need(choose_window(field, box, every, report=report), report)
+        window = need(choose_window(field, box, every, report=report), report, _TITLE)
         span = _Span(start, stop, zone, step_minutes, calendar)
         steps = _choose_steps(field, layers, span, report)
         _check_size(field, window, layers, steps, (max_cells, max_values), report)
@@ -168,14 +171,6 @@ def read_raster(
     notes = {"source": source_names(source), "findings": report.to_json()}
     graph = graph.replace(provenance={**graph.provenance, **notes})
     return graph if neighbours == "none" else build_k_ring(graph, k=rings, rule=neighbours)
-
-
-def _need(part: _T | None, report: Report) -> _T:
-    """Return what was read, or raise what the report says about it."""
-    report.raise_errors(DataError, title=_TITLE)
-    if part is None:
-        raise DataError(f"{_TITLE}: nothing could be read")
-    return part
 
 
 # ---------------------------------------------------------------- options
