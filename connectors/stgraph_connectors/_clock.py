@@ -103,6 +103,14 @@ def instant_us(time: str | pd.Timestamp, zone: str) -> int:
     return int(stamp.tz_convert("UTC").as_unit("us").asm8.astype(np.int64))
 
 
+def step_start(us: int, step_minutes: float, zone: str) -> int:
+    """Return where the step begins that holds an instant; steps count from local midnight."""
+    stamp = pd.Timestamp(us, unit="us", tz="UTC").tz_convert(zone)
+    offset = round((stamp.utcoffset() or pd.Timedelta(0)).total_seconds() * 1e6)
+    size = round(step_minutes * 60e6)
+    return (us + offset) // size * size - offset
+
+
 # ---------------------------------------------------------------- text to instants
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from stgraph.errors import DataError, nearest_name
 from stgraph.graph import Feature, Role, STGraph
 from stgraph.report import Report
-from stgraph_connectors._clock import NO_TIME, instant_us, read_times
+from stgraph_connectors._clock import NO_TIME, instant_us, read_times, step_start
 from stgraph_connectors._columns import Column, Labels, Numbers, column_of_times
 from stgraph_connectors._grid import Aggregate, Duplicates
 from stgraph_connectors._ids import ID_NAMES, guess_column, require_column, shorten
@@ -36,7 +36,6 @@ __all__ = ["describe_url", "read_database"]
 _TITLE = "cannot read the database"
 _ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
 _EPOCHS = {9: 1_000_000, 10: 1_000_000, 13: 1_000, 16: 1}  # digits -> microseconds of one unit
-_MINUTE = 60_000_000  # microseconds
 _DAY = dt.timedelta(days=1)
 _CLOCK_CHANGE = dt.timedelta(hours=3)  # no clock changes by more
 
@@ -256,10 +255,7 @@ def _since(since: Any, step_minutes: float | None, zone: str, report: Report) ->
     us = _us(since, zone, "since", report)
     if us is None or not step_minutes or step_minutes <= 0 or report.errors:
         return us
-    stamp = pd.Timestamp(us, unit="us", tz="UTC").tz_convert(zone)
-    offset = round((stamp.utcoffset() or dt.timedelta(0)).total_seconds() * 1e6)
-    size = round(step_minutes * _MINUTE)
-    return (us + offset) // size * size - offset
+    return step_start(us, step_minutes, zone)
 
 
 def _first(*limits: int | None) -> int | None:

@@ -9,21 +9,28 @@ from zoneinfo import available_timezones
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-from pyogrio.errors import DataSourceError
+import pyogrio
 
 from stgraph.errors import DataError, nearest_name, shown
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
+from stgraph_connectors._cells import to_numbers
+from stgraph_connectors._clock import NO_TIME, Int64Array, read_times, step_start
+from stgraph_connectors._coordinates import LATITUDE_NAMES, LONGITUDE_NAMES
+from stgraph_connectors._tables import Table, read_table
 
 _MAX_CELLS = 500_000_000
-_DAY = pd.Timedelta(days=1)
+_MINUTE = 60_000_000  # microseconds
+_DAY = r"\d{8}|\d{1,4}([-/.])\d{1,2}\1\d{1,4}"  # without a time
+_TO = "to"
 
 
 def read_events(
     events: str | Path,
     *,
     from_column: str = "from",
-    to_column: str = "to",
+    to_column: str = _TO,
+    time_format: str | None = None,
     value_column: str | None = None,
     name: str = "event",
     zone: str = "UTC",
@@ -34,11 +41,14 @@ def read_events(
     Parameters
     ----------
     events
-        CSV (with columns `lat` and `lon`, or without places), GeoJSON, GeoPackage or any layer of
-        points, lines or areas; a row per event.
+        CSV (with columns `lat` and `lon`, or without places), Parquet, GeoJSON, GeoPackage or any
+        layer of points, lines or areas; a row per event.
     from_column, to_column
         When an event begins and ends. Days without a time count whole, the last one too. An event
         without an end lasts its day, or a step.
+    time_format
+        Format of both, as in ``%d/%m/%Y %H:%M``. None finds it out, and refuses what can be read
+        in two ways.
     value_column
         Number that an event has while it lasts, such as expected visitors. None: 1.
     name
@@ -46,7 +56,8 @@ def read_events(
     zone
         Time zone of instants that name none.
     step_minutes
-        Step of the signal. A step counts as part of an event that it touches.
+        Step of the signal, counted from local midnight. A step counts as part of an event that it
+        touches.
 
     Returns
     -------
@@ -60,24 +71,25 @@ def read_events(
         The file or its columns cannot be used: the message lists every problem.
     """
     path, report = Path(events), Report()
-    table = _read(path)
-    for column in (from_column, *([value_column] if value_column is not None else [])):
-        if column not in table.columns:
-            hint = nearest_name(column, map(str, table.columns))
-            todo = f"it has {list(map(str, table.columns))}"
-            report.error(path.name, f"has no column `{column}`{hint}", todo)
+    title = f"{path.name} cannot be read as events"
+    table = _read(path, {from_column.lower(), to_column.lower()}, report)
+    report.raise_errors(DataError, title=title)
+    assert table is not None  # noqa: S101 - else there was an error
+    _check_columns(table, from_column, to_column, value_column, report)
     if zone not in available_timezones():
         hint = nearest_name(zone, available_timezones())
         report.error("`zone`", f"is {zone!r}{hint}", "use an IANA name such as 'Europe/Berlin'")
     if not step_minutes > 0:
         report.error("`step_minutes`", f"is {step_minutes!r}", "give minutes above 0")
-    report.raise_errors(DataError, title=f"{path.name} cannot be read as events")
-    step = pd.Timedelta(minutes=step_minutes)
-    start, end = _spans(table, from_column, to_column, zone, step, path.name, report)
-    values = _values(table, value_column, path.name, report)
-    report.raise_errors(DataError, title=f"{path.name} cannot be read as events")
-    time, signal = _signal(start, end, values, step, path.name)
-    nodes = _nodes(table, path.name, report)
+    report.raise_errors(DataError, title=title)
+    step = round(step_minutes * _MINUTE)
+    start, end = _spans(table, (from_column, to_column), zone, time_format, step, report)
+    values = _values(table, value_column, report)
+    report.raise_errors(DataError, title=title)
+    first = step_start(int(start.min()), step_minutes, zone) - step
+    time, signal = _signal(start, end, values, first, step, path.name)
+    nodes = _nodes(table, report)
+    report.raise_errors(DataError, title=title)
     return STGraph(
         nodes=nodes,
         time=time,
@@ -90,120 +102,154 @@ def read_events(
     )  # fmt: skip
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Return the rows of a file."""
-    if not path.is_file():
-        raise DataError(f"there is no file {str(path)!r}; check the path")
-    try:
-        if path.suffix.lower() in (".csv", ".txt"):
-            table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
+def _read(path: Path, times: set[str], report: Report) -> Table | None:
+    """Return the rows of a file, days of a layer as text without a time."""
+    table = read_table(path, report, role="events", text=times)
+    if table is None or "geometry" not in table.frame.columns or path.suffix == ".parquet":
+        return table
+    info = pyogrio.read_info(path)
+    frame = table.frame.copy()
+    for name, kind in zip(info["fields"], info["dtypes"], strict=True):
+        if str(kind) == "datetime64[D]" and name in frame:
+            frame[name] = pd.to_datetime(frame[name]).dt.strftime("%Y-%m-%d")
+    return Table(frame, table.name)
+
+
+def _check_columns(
+    table: Table, from_column: str, to_column: str, value_column: str | None, report: Report
+) -> None:
+    """Note columns that are not there; an end may be missing where nobody named one."""
+    names = list(map(str, table.frame.columns))
+    for column in (from_column, to_column, value_column):
+        if column is None or column in names:
+            continue
+        what = f"has no column `{column}`{nearest_name(column, names)}"
+        if column == to_column == _TO:
+            report.info(table.name, what, "every event lasts its day, or a step")
         else:
-            table = gpd.read_file(path)
-    except (ValueError, DataSourceError) as error:  # those of pandas are value errors
-        raise DataError(f"{str(path)!r} is no table of events ({error})") from error
-    if table.empty:
-        raise DataError(f"{str(path)!r} has no row; give an event per row")
-    return table
+            report.error(table.name, what, f"it has {names}")
 
 
 def _spans(
-    table: pd.DataFrame,
-    from_column: str,
-    to_column: str,
+    table: Table,
+    columns: tuple[str, str],
     zone: str,
-    step: pd.Timedelta,
-    where: str,
+    time_format: str | None,
+    step: int,
     report: Report,
-) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
-    """Return begin and end of the events in UTC; the end is not part of an event."""
-    start, whole = _instants(table[from_column], zone)
-    given = table[to_column] if to_column in table else pd.Series(None, table.index, dtype=object)
-    given = given.astype(object).where(given.notna() | ~whole, table[from_column])
-    end, whole_end = _instants(given, zone)
-    _note_times(table[from_column], start, f"{where}, column `{from_column}`", report, all_=True)
-    _note_times(given, end, f"{where}, column `{to_column}`", report, all_=False)
-    local = (end.tz_convert(zone).tz_localize(None) + _DAY).tz_localize(
-        zone, ambiguous="NaT", nonexistent="NaT"
-    )
-    end = end.where(~whole_end, local.tz_convert("UTC"))
-    end = end.where(given.notna().to_numpy(), start + step)
-    backwards = np.asarray(end <= start)
+) -> tuple[Int64Array, Int64Array]:
+    """Return begin and end of the events in microseconds; the end is not part of an event."""
+    start, last_day = _instants(table, columns[0], zone, time_format, report)
+    end = np.where(last_day != NO_TIME, last_day, start + step)
+    missing = start == NO_TIME
+    if missing.any() and not report.errors:
+        row, count = int(np.argmax(missing)), int(missing.sum())
+        what = f"{count} events have no begin"
+        report.error(table.at(row, columns[0]), what, "write 2024-05-01T18:00", count=count)
+    if columns[1] in table.frame:
+        given, next_day = _instants(table, columns[1], zone, time_format, report)
+        end = np.where(given == NO_TIME, end, np.where(next_day == NO_TIME, given, next_day))
+    backwards = (end <= start) & ~missing
     if backwards.any():
         row = int(np.argmax(backwards))
-        what = f"row {row + 1} ends at {end[row]}, not after its begin at {start[row]}"
-        report.error(f"{where}, column `{to_column}`", what, "correct it", count=backwards.sum())
+        begin, stop = (pd.Timestamp(int(us[row]), unit="us", tz="UTC") for us in (start, end))
+        what = f"an event ends at {stop}, not after its begin at {begin}"
+        report.error(table.at(row, columns[1]), what, "correct it", count=int(backwards.sum()))
     return start, end
 
 
-def _instants(texts: pd.Series, zone: str) -> tuple[pd.DatetimeIndex, Any]:
-    """Return instants in UTC, NaT for what is none, and which of them are days without a time."""
-    words = texts.astype("string").str.strip()
-    whole = words.str.fullmatch(r"\d{4}-\d\d-\d\d(?:[ T]00:00:00)?").fillna(value=False)
-    result = []
-    for word in words:
-        instant = pd.to_datetime(word, errors="coerce") if isinstance(word, str) else pd.NaT
-        if not pd.isna(instant) and instant.tz is None:
-            instant = instant.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
-        result.append(pd.NaT if pd.isna(instant) else instant.tz_convert("UTC"))
-    return pd.DatetimeIndex(result, tz="UTC").as_unit("us"), whole.to_numpy(dtype=bool)
+def _instants(
+    table: Table, name: str, zone: str, time_format: str | None, report: Report
+) -> tuple[Int64Array, Int64Array]:
+    """Return microseconds since 1970 UTC; of days without a time also when the next one begins.
+
+    `NO_TIME` stands for what is missing, or has a time.
+    """
+    column = table.frame[name].reset_index(drop=True)
+    words = column.astype("string").str.strip().fillna("")
+    filled = (words != "").to_numpy(dtype=bool)
+    days = words.str.fullmatch(_DAY).to_numpy(dtype=bool)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        days[:] = False  # instants, so that midnight is a time
+    start, next_day = (np.full(len(words), NO_TIME, dtype=np.int64) for _ in range(2))
+    for kind, in_zone in ((days, "UTC"), (filled & ~days, zone)):
+        rows = np.flatnonzero(kind)
+        if not len(rows):
+            continue
+        lines = rows + 1 if table.lines is None else table.lines[rows]
+        part = Table(table.frame.iloc[rows], table.name, lines)
+        start[rows] = read_times(
+            column[rows], groups=np.arange(len(rows)), table=part, name=name, zone=in_zone,
+            time_format=time_format, report=report,
+        )  # fmt: skip
+    skipped = filled & (start == NO_TIME)
+    if skipped.any() and not report.errors:
+        row, count = int(np.argmax(skipped)), int(skipped.sum())
+        what = f"{shown(column[row])} never was, as {count} such cell(s): clocks skip that hour"
+        report.error(table.at(row, name), what, "correct it", count=count)
+    days &= start != NO_TIME
+    midnight = pd.DatetimeIndex(start[days].view("datetime64[us]"))
+    start[days], next_day[days] = (_begin(midnight + pd.Timedelta(days=n), zone) for n in (0, 1))
+    return start, next_day
 
 
-def _note_times(
-    given: pd.Series, found: pd.DatetimeIndex, where: str, report: Report, *, all_: bool
-) -> None:
-    """Note cells that are no instants; empty ones only where all are needed."""
-    bad = np.asarray(found.isna()) & (given.notna().to_numpy() | all_)
-    if bad.any():
-        row = int(np.argmax(bad))
-        count = int(bad.sum())
-        what = f"row {row + 1} holds {shown(given.iloc[row])}, one of {count} that are no times"
-        report.error(where, what, "write 2024-05-01 or 2024-05-01T18:00", count=count)
+def _begin(days: pd.DatetimeIndex, zone: str) -> Int64Array:
+    """Return when local days begin; clocks that change at midnight skip it, or have it twice."""
+    first = np.ones(len(days), dtype=bool)
+    local = days.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
+    return np.asarray(local.tz_convert("UTC").as_unit("us").asi8)
 
 
-def _values(table: pd.DataFrame, column: str | None, where: str, report: Report) -> Any:
+def _values(table: Table, column: str | None, report: Report) -> Any:
     """Return the value that each event has."""
     if column is None:
-        return np.ones(len(table), dtype=np.float32)
-    numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float32)
+        return np.ones(len(table.frame), dtype=np.float32)
+    numbers = to_numbers(table.frame[column], table, report, name=column)
     bad = ~np.isfinite(numbers)
-    if bad.any():
-        row = int(np.argmax(bad))
-        what = f"row {row + 1} holds {shown(table[column].iloc[row])}, which is no number"
-        report.error(f"{where}, column `{column}`", what, "correct it", count=int(bad.sum()))
-    return numbers
+    if bad.any() and not report.errors:
+        row, count = int(np.argmax(bad)), int(bad.sum())
+        what = f"{count} events have no number"
+        report.error(table.at(row, column), what, "fill it in", count=count)
+    return numbers.astype(np.float32)
 
 
 def _signal(
-    start: pd.DatetimeIndex, end: pd.DatetimeIndex, values: Any, step: pd.Timedelta, where: str
+    start: Int64Array, end: Int64Array, values: Any, first: int, step: int, where: str
 ) -> tuple[pd.DatetimeIndex, Any]:
     """Return the time axis and the value of each event at each step, (T, P)."""
-    first = start.min().floor(step) - step
-    n_steps = int(-((first - end.max()) // step)) + 1
+    begin, stop = (start - first) // step, -((first - end) // step)
+    n_steps = int(stop.max()) + 1
     if n_steps * len(values) > _MAX_CELLS:
         raise DataError(
             f"{where}: {len(values):,} events over {n_steps:,} steps are more than "
             f"{_MAX_CELLS:,} values; take a longer step, or fewer events"
         )
-    begin = np.asarray((start - first) // step)
-    stop = np.asarray(-((first - end) // step))
     signal = np.zeros((n_steps, len(values)), dtype=np.float32)
     for place, (one, two, value) in enumerate(zip(begin, stop, values, strict=True)):
         signal[int(one) : int(two), place] = value
-    return pd.date_range(first, periods=n_steps, freq=step), signal
+    time = pd.date_range(
+        pd.Timestamp(first, unit="us", tz="UTC"), periods=n_steps, freq=pd.Timedelta(step, "us")
+    )
+    return time, signal
 
 
-def _nodes(table: pd.DataFrame, where: str, report: Report) -> gpd.GeoDataFrame:
+def _nodes(table: Table, report: Report) -> gpd.GeoDataFrame:
     """Return the events as nodes, with their places where they have some."""
-    rows = table.reset_index(drop=True)
-    if isinstance(rows, gpd.GeoDataFrame):
-        crs, geometry = rows.crs or "EPSG:4326", rows.geometry.to_numpy()
-        rows = pd.DataFrame(rows.drop(columns=rows.geometry.name))
-    elif {"lat", "lon"} <= set(rows.columns):
-        numbers = [pd.to_numeric(rows[name], errors="coerce") for name in ("lon", "lat")]
-        crs, geometry = "EPSG:4326", np.array(gpd.points_from_xy(*numbers), dtype=object)
-        geometry[(numbers[0].isna() | numbers[1].isna()).to_numpy()] = None
+    rows = table.frame.reset_index(drop=True)
+    crs: Any = "EPSG:4326"
+    known = [
+        [name for name in rows.columns if str(name).strip().lower() in names]
+        for names in (LONGITUDE_NAMES, LATITUDE_NAMES)
+    ]
+    if "geometry" in rows:
+        shapes = gpd.GeoSeries(rows["geometry"])
+        crs, geometry = shapes.crs or crs, shapes.to_numpy()
+    elif all(len(names) == 1 for names in known):
+        lon, lat = (to_numbers(rows[n[0]], table, report, name=n[0]) for n in known)
+        geometry = np.array(gpd.points_from_xy(lon, lat), dtype=object)
+        geometry[np.isnan(lon) | np.isnan(lat)] = None
     else:
-        report.info(where, "has no places", 'join it with space = "all nodes"')
+        report.info(table.name, "has no places", 'join it with space = "all nodes"')
         crs, geometry = None, np.full(len(rows), None, dtype=object)
     rows = rows.drop(columns="geometry", errors="ignore").assign(kind="event")
     return gpd.GeoDataFrame(rows, geometry=geometry, crs=crs)

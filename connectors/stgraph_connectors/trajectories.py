@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
 from stgraph_connectors._cells import to_numbers
-from stgraph_connectors._clock import NO_TIME, Int64Array, instant_us, read_times
+from stgraph_connectors._clock import NO_TIME, Int64Array, instant_us, read_times, step_start
 from stgraph_connectors._coordinates import LATITUDE_NAMES, LONGITUDE_NAMES
 from stgraph_connectors._hmm import Matched, MatchOptions, make_network, match_points
 from stgraph_connectors._ids import code_ids, guess_column, require_column
@@ -144,7 +143,7 @@ def read_trajectories(
         report.raise_errors(DataError, title=_TITLE)
     travel = follow_routes(network, matched, seconds, found.trip)
     travel = travel.take(travel.seconds > 0)
-    start_us = _first_step(int(found.us.min()), step_minutes, zone)
+    start_us = step_start(int(found.us.min()), step_minutes, zone)
     bins = (travel.at * 1e6 + found.us.min() - start_us) // (step_minutes * _MINUTE)
     time, values = _aggregate(
         travel, bins.astype(np.int64), network.length_m, start_us, step_minutes, found.name, report
@@ -335,14 +334,6 @@ def _sort_points(
 
 
 # ---------------------------------------------------------------- steps
-
-
-def _first_step(us: int, step_minutes: float, zone: str) -> int:
-    """Return where the step begins that holds an instant; steps count from local midnight."""
-    stamp = pd.Timestamp(us, unit="us", tz="UTC").tz_convert(zone)
-    offset = round((stamp.utcoffset() or dt.timedelta(0)).total_seconds() * 1e6)
-    size = round(step_minutes * _MINUTE)
-    return (us + offset) // size * size - offset
 
 
 def _aggregate(
