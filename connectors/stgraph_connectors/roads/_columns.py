@@ -16,7 +16,7 @@ from stgraph.neighbours._places import Float64Array
 from stgraph.report import Report
 from stgraph_connectors._ids import require_column, shorten
 from stgraph_connectors._tables import Table
-from stgraph_connectors.roads._speeds import parse_each, parse_speed
+from stgraph_connectors.roads._speeds import FASTEST_KMH, parse_each, parse_speed
 from stgraph_connectors.roads._units import KMH
 
 BOTH, FORWARD, BACKWARD, CLOSED = 0, 1, -1, 2
@@ -43,7 +43,6 @@ _MEANING = {
     "one-way": FORWARD, "with": FORWARD, "reversible": BOTH, "alternating": BOTH,
     "-1": BACKWARD, "reverse": BACKWARD, "backward": BACKWARD, "tf": BACKWARD, "against": BACKWARD,
 }  # fmt: skip
-_FASTEST_KMH = 200.0
 _AHEAD = re.compile(r"(?<![a-z])ab(?=_|$)")  # speed_ab, ab_lanes
 
 
@@ -143,10 +142,10 @@ def read_speeds(
     if not pd.api.types.is_numeric_dtype(raw.dtype):
         rest = np.isnan(numbers) & raw.notna().to_numpy()
         speeds[rest] = parse_each(raw[rest], parse_speed)
-    fast = speeds > _FASTEST_KMH
+    fast = speeds > FASTEST_KMH
     if fast.any():
         first, count = int(np.argmax(fast)), int(fast.sum())
-        what = f"{count} speeds are above {_FASTEST_KMH:g} km/h, such as {shown(raw.iloc[first])}"
+        what = f"{count} speeds are above {FASTEST_KMH:g} km/h, such as {shown(raw.iloc[first])}"
         if column is not None and count > len(speeds) / 2:
             todo = f"say their unit with speed_unit=, one of {list(KMH)}"
             report.error(table.at(first, found), what, todo, count=count)
@@ -165,4 +164,10 @@ def _unit_of(name: str) -> str | None:
 
 def keep_names(frame: pd.DataFrame, ours: Sequence[str]) -> pd.DataFrame:
     """Return the columns of a source, those with a name of ours renamed to ``..._source``."""
-    return frame.rename(columns={name: f"{name}_source" for name in ours if name in frame})
+    names = {}
+    for name in ours:
+        if name in frame:
+            names[name] = f"{name}_source"
+            while names[name] in frame:  # read, written and read again
+                names[name] += "_source"
+    return frame.rename(columns=names)

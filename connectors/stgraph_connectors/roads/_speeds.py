@@ -40,7 +40,7 @@ DEFAULT_SPEEDS_KMH = {
 }
 OTHER_SPEED_KMH = 40.0  # of types that the table does not name
 _ENOUGH = 20  # segments of a type whose median speeds stand for the others of that type
-_FASTEST_KMH = 200.0  # no road has a higher limit
+FASTEST_KMH = 200.0  # no road has a higher limit
 
 _KMH_PER_UNIT = {"": 1.0, "km/h": 1.0, "kmh": 1.0, "kph": 1.0, "mph": 1.609344, "knots": 1.852}
 _SPEED = re.compile(r"^(\d+(?:\.\d+)?)\s*(km/h|kmh|kph|mph|knots)?$")
@@ -101,7 +101,7 @@ def _parse_one_speed(text: str) -> float:
 
 def _in_range(speed_kmh: float) -> float:
     """Return a speed, or NaN where no road has such a limit."""
-    return speed_kmh if 0 < speed_kmh <= _FASTEST_KMH else float("nan")
+    return speed_kmh if 0 < speed_kmh <= FASTEST_KMH else float("nan")
 
 
 def parse_lanes(text: str) -> float:
@@ -144,9 +144,9 @@ def check_speeds(given_kmh: Mapping[str, float], kinds: set[str], report: Report
         return
     for kind, speed in given_kmh.items():
         is_number = isinstance(speed, int | float | np.number)
-        if not (is_number and 0 < speed <= _FASTEST_KMH):
+        if not (is_number and 0 < speed <= FASTEST_KMH):
             report.error(
-                f"`speeds_kmh`, {kind!r}", f"is {speed!r}", f"use km/h up to {_FASTEST_KMH:g}"
+                f"`speeds_kmh`, {kind!r}", f"is {speed!r}", f"use km/h up to {FASTEST_KMH:g}"
             )
         elif kind not in kinds | set(DEFAULT_SPEEDS_KMH):
             known = sorted(kinds)

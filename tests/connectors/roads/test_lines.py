@@ -179,6 +179,14 @@ def test_guessed_speeds_of_a_layer_of_ours_stay_guesses() -> None:
     assert edges["speed_imputed"].tolist() == [True, False]
 
 
+def test_a_layer_written_twice_keeps_the_columns_of_both() -> None:
+    """A column of ours beside one that was kept before: neither takes the place of the other."""
+    roads = layer(TEE[0], length_m=[7.0], length_m_source=[8.0])
+    edges = read_road_lines(roads, nodes="junctions", oneway="forward").edges
+    assert edges["length_m"].tolist() == [100]
+    assert edges[["length_m_source", "length_m_source_source"]].to_numpy().tolist() == [[8, 7]]
+
+
 def test_ids_do_not_depend_on_the_order_of_rows() -> None:
     """Reading the rows in any order gives the same ids of segments and junctions."""
     roads = layer(*TEE, key=["x", "y", "z"])
