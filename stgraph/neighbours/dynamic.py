@@ -169,7 +169,7 @@ def collapse_edges(
         ``"last"``: the last one.
     start, stop
         Look at this time only, such as that of the training. None: from the first edge to the
-        last.
+        end of the last, where edges without an end last as long as the signal.
 
     Returns
     -------
@@ -189,10 +189,7 @@ def collapse_edges(
         return graph
     since, until = _intervals(graph)
     first = int(since.min()) if start is None else _us(start)
-    bounded = np.concatenate([since, until[until < _FOR_EVER]])
-    final = int(bounded.max()) if stop is None else _us(stop)
-    # a set without an end, and none after it, counts as much as an instant
-    final = max(final, first + 1) if stop is None else final
+    final = _final(graph, since, until) if stop is None else _us(stop)
     inside = (since < final) & (until > first)
     if not inside.any():
         raise InputError(
@@ -237,6 +234,18 @@ def _collapse(
         reduce = np.maximum if how == "max" else np.minimum
         result = reduce.reduceat(weight, begins).astype(np.float64)
     return np.asarray(result), np.asarray(valid / span)
+
+
+def _final(graph: STGraph, since: Int64Array, until: Int64Array) -> int:
+    """Return when the last edge ends; one without an end lasts as long as the signal."""
+    ends = until[until < _FOR_EVER]
+    final = int(ends.max()) if len(ends) else 0
+    if len(ends) < len(until):
+        if graph.n_steps and graph.step is not None:
+            final = max(final, _us(graph.time[-1] + graph.step))
+        # one that begins last of all counts as much as an instant, rather than not at all
+        final = max(final, int(since.max()) + 1)
+    return final
 
 
 def _read_set(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph.errors import GraphError, InputError
-from stgraph.graph import STGraph
+from stgraph.graph import Feature, STGraph
 from stgraph.neighbours import build_dynamic, build_knn, collapse_edges, edges_at
 from stgraph.neighbours.dynamic import is_dynamic, iterate_edge_sets
 from stgraph.windows import graph_tensors
@@ -60,6 +60,23 @@ def test_equal_edges_of_sets_that_follow_each_other_are_one(changing: STGraph) -
     assert is_dynamic(changing)
     assert changing.weight_unit == "people"
     assert changing.provenance["graph"]["n_edge_sets"] == 3
+
+
+def test_an_edge_without_an_end_counts_until_the_signal_ends(points: Any) -> None:
+    """The one that begins last is not lost, with a signal after it and without."""
+    table = pd.DataFrame({"valid_from": [at(0), at(3)], "valid_to": pd.DatetimeIndex([pd.NaT] * 2)})
+    table["valid_to"] = table["valid_to"].dt.tz_localize("UTC")
+    graph = STGraph(nodes=points, edge_index=edges((0, 1), (1, 2)), edge_weight=np.array([4, 8]),
+                    edges=table)  # fmt: skip
+    assert collapse_edges(graph, "last").edge_weight.tolist() == [4, 8]
+    longer = graph.replace(
+        time=pd.date_range(at(0), periods=4, freq="D"),
+        values=np.zeros((4, graph.n_nodes, 1)), mask=None, features=(Feature("flow"),),
+    )  # fmt: skip
+    static = collapse_edges(longer)
+    assert static.edge_weight.tolist() == [4, 2]
+    assert static.edges is not None
+    assert static.edges["valid_share"].tolist() == [1, 0.25]
 
 
 def test_edges_of_an_instant(changing: STGraph) -> None:
