@@ -27,7 +27,8 @@ _DRIVERS = {  # name without driver -> the driver that is installed with us
 }
 _BACKENDS = ("postgresql", "sqlite", "mysql", "mariadb", "oracle", "mssql")
 _SECRET_WORDS = ("password", "secret", "token", "key", "pwd")
-_QUERY = re.compile(r"\s*\(*\s*(?:select|with|values)\b", re.IGNORECASE)
+_COMMENTS = r"(?:\s|--[^\n]*\n|/\*(?s:.*?)\*/)*"
+_QUERY = re.compile(rf"{_COMMENTS}\(*{_COMMENTS}(?:select|with|values)\b", re.IGNORECASE)
 _SAMPLE_ROWS = 200  # rows looked at to find out what a source holds
 _ALIAS = "stgraph_query"
 
@@ -180,6 +181,9 @@ def _explain(error: exc.SQLAlchemyError, url: URL) -> str:
             secrets += [value] if isinstance(value, str) else list(value)
     for secret in secrets:
         text = text.replace(secret, "***") if secret else text
+    for user in (url.username, url.query.get("user")):
+        if isinstance(user, str):  # servers quote it
+            text = re.sub(rf"""(['"]){re.escape(user)}\1""", r"\1***\1", text)
     where = describe_url(url.render_as_string(hide_password=False))
     return f"{where} cannot be read: {text[:400]}; check the URL, the rights and the query"
 

@@ -17,6 +17,7 @@ from stgraph_connectors._sql import find_source, stream_rows
 from stgraph_connectors._tables import Table
 
 _GEOMETRY_NAMES = ("geometry", "geom", "the_geom", "wkb_geometry", "shape", "location")
+_WKT = re.compile(r"\s*(?:SRID|POINT|LINESTRING|POLYGON|MULTI|GEOMETRYCOLLECTION)", re.IGNORECASE)
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2}){5,}")
 
 
@@ -44,12 +45,20 @@ def read_sql_places(
             geometry_column, names, table=table, option="geometry_column", report=report
         )
     else:
-        found = next((name for name in names if name.lower() in _GEOMETRY_NAMES), None)
+        known = (name for name in names if name.lower() in _GEOMETRY_NAMES)
+        found = next((name for name in known if not _is_prose(frame[name])), None)
     shapes = None if found is None else _shapes(frame[found], table, report)
     plain = pd.DataFrame({name: _plain(frame[name]) for name in names if name != found})
     if found is None or shapes is None:
         return plain
     return _with_geometry(plain, shapes, crs, table.column(found), report)
+
+
+def _is_prose(column: pd.Series) -> bool:
+    """Tell whether no cell begins like a geometry; `location` may well be an address."""
+    known = column.dropna()
+    is_text = bool(len(known)) and all(isinstance(cell, str) for cell in known)
+    return is_text and not any(_WKT.match(cell) or _HEX.fullmatch(cell) for cell in known)
 
 
 def _shapes(column: pd.Series, table: Table, report: Report) -> Any:

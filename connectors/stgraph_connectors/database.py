@@ -371,7 +371,8 @@ def _conditions(source: Source, name: str, bounds: _Bounds, report: Report) -> l
         limit = _limit(known, us, bounds.zone, is_start=is_start)
         if limit is None:
             todo = "all rows are read and cut afterwards; a column of timestamps is quicker"
-            what = f"times such as {str(known[0])!r} cannot be compared in the database"
+            first = f"such as {str(known[0])!r}" if known else "that are missing in the first rows"
+            what = f"times {first} cannot be compared in the database"
             report.info(f"{source.name}, column `{name}`", what, todo)
             return []
         made.append(column >= limit if is_start else column <= limit)

@@ -101,9 +101,9 @@ def test_queries_with_colons_percent_signs_and_comments(city: str) -> None:
     """A query is taken as it is written, as a subselect, bounds beside it."""
     graph = read(
         city,
-        readings="SELECT station_id, time, speed * 2 AS double FROM readings "
+        readings="-- doubled\nSELECT station_id, time, speed * 2 AS double FROM readings "
         "WHERE time LIKE '%:00' AND ':x' <> '12:30' ORDER BY time; ",
-        stations="WITH s AS (SELECT * FROM stations) SELECT * FROM s -- both",
+        stations="/* all */ WITH s AS (SELECT * FROM stations) -- here\nSELECT * FROM s -- both",
         start="2024-03-01 01:00",
         stop="2024-03-01 02:00",
     )
@@ -143,6 +143,28 @@ def test_names_that_need_quotes(city: str) -> None:
     )  # fmt: skip
     assert graph.n_steps == 16
     assert read(city).n_nodes == 2
+
+
+def test_times_that_begin_with_missing_ones(city: str) -> None:
+    """Rows without a time are left out, also where the first hundreds are such."""
+    execute(
+        city,
+        "CREATE TABLE late AS SELECT station_id, CAST(NULL AS TEXT) AS time, speed FROM readings",
+        *["INSERT INTO late SELECT * FROM late"] * 4,
+        "INSERT INTO late SELECT * FROM readings",
+    )
+    graph = read(city, readings="late", start="2024-03-01 02:00")
+    np.testing.assert_array_equal(graph.values[:, 0, 0], np.arange(8, 16))
+    assert "times that are missing in the first rows cannot be compared" in str(graph.report)
+
+
+def test_a_location_may_be_an_address(city: str) -> None:
+    """A column is taken for a geometry by its name only where it holds some."""
+    execute(city, "ALTER TABLE stations ADD COLUMN location TEXT",
+            "UPDATE stations SET location = 'Main St'")  # fmt: skip
+    graph = read(city)
+    assert graph.nodes["location"].tolist() == ["Main St", "Main St"]
+    assert [point.x for point in graph.nodes.geometry] == [13.4, 13.5]
 
 
 def test_views_ids_that_are_numbers_and_several_quantities(city: str) -> None:
@@ -400,7 +422,9 @@ def test_a_wrong_password_is_not_shown(
     wrong = url.replace("user=", f"password={SECRET}&user=nobody_")
     with pytest.raises(DataError, match="cannot be read") as caught:
         read_database(wrong, readings="city.readings", stations="city.stations")
-    assert SECRET not in "".join([repr(caught.value), repr(caught.value.__context__), caplog.text])
+    shown = "".join([repr(caught.value), repr(caught.value.__context__), caplog.text])
+    assert SECRET not in shown
+    assert "nobody_" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- bad input
