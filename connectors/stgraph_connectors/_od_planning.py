@@ -51,7 +51,7 @@ def read_omx(path: Path, options: TripOptions, report: Report) -> Trips | None:
         parts = []
         for row in range(0, matrix.shape[0], _ROWS):
             block = np.asarray(matrix[row : row + _ROWS], dtype=np.float64)
-            part = from_dense(block, ids, f"{path.name}, `{name}`", report)
+            part = from_dense(block, ids, f"{path.name}, `{name}`", report, row=row)
             if part is None:
                 return None
             parts.append((part.origin + row, part.destination, part.trips))
@@ -83,6 +83,9 @@ def read_tntp_trips(path: Path, report: Report) -> Trips | None:
         origins += [int(words[0])] * len(pairs)
         destinations += [int(destination) for destination, _ in pairs]
         trips += [float(value) for _, value in pairs]
+    if not trips:
+        report.error(path.name, "has no trips", "give a file of trips: .._trips.tntp")
+        return None
     n_zones = max([*origins, *destinations])
     _check_notes(notes, n_zones, float(sum(trips)), path.name, report)
     if min(trips) < 0 or not np.isfinite(trips).all():

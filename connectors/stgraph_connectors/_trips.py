@@ -59,10 +59,14 @@ def is_too_large(n: int, name: str, options: TripOptions, report: Report) -> boo
 
 
 def from_dense(
-    matrix: npt.NDArray[Any], ids: npt.NDArray[np.object_], name: str, report: Report
+    matrix: npt.NDArray[Any],
+    ids: npt.NDArray[np.object_],
+    name: str,
+    report: Report,
+    row: int = 0,
 ) -> Trips | None:
-    """Return what is not 0 of a dense matrix."""
-    if not check_matrix(matrix, name, report):
+    """Return what is not 0 of a dense matrix, or of a part of one that begins at a row."""
+    if not check_matrix(matrix, name, report, row):
         return None
     known = np.nan_to_num(matrix)
     origin, destination = np.nonzero(known)

@@ -270,6 +270,11 @@ def _edges(
     if repeats and trips.time_us is None:
         what = f"{repeats} rows repeat a pair of zones"
         report.warning(trips.name, what, "their trips were added up", count=repeats)
+    elif repeats and trips.time_us is not None:
+        at = pd.DataFrame({"pair": codes, "time": trips.time_us}).duplicated()
+        if count := int(at.sum()):
+            what = f"{count} rows repeat a pair of zones at one time"
+            report.warning(trips.name, what, "their trips were added up", count=count)
     destination, origin = np.divmod(keys, n)
     kept = (total > 0) & (total >= min_trips)
     if not include_self:

@@ -229,7 +229,9 @@ def _ids(document: dict[str, Any], n_nodes: int, name: str, report: Report) -> l
     places = document.get("node_ids")
     if places is None:
         return []
-    if isinstance(places, dict) and sorted(places.values()) == list(range(n_nodes)):
+    if isinstance(places, dict) and set(map(repr, places.values())) == set(
+        map(repr, range(n_nodes))
+    ):
         return sorted(places, key=places.__getitem__)
     what = f"does not number the {n_nodes} nodes from 0 to {n_nodes - 1}"
     report.error(f"{name}, `node_ids`", what, "one name a node")
@@ -243,6 +245,10 @@ def _edge_sets(
     mapping = document.get("edge_mapping")
     if isinstance(mapping, dict):
         index, weights = mapping.get("edge_index", {}), mapping.get("edge_weight", {})
+        if not isinstance(index, dict) or not isinstance(weights, dict):
+            what = "has `edge_index` or `edge_weight` that are no objects"
+            report.error(f"{name}, `edge_mapping`", what, "a list of edges per step is expected")
+            return []
         missing = [i for i in range(n_steps) if str(i) not in index]
         if missing:
             what = f"has no edges for {len(missing)} of {n_steps} steps, first step {missing[0]}"
@@ -253,7 +259,12 @@ def _edge_sets(
     if "edges" in document:
         weights = next((document[key] for key in _WEIGHTS if key in document), None)
         return [(f"{name}, `edges`", document["edges"], weights)]
-    own = [document[key] for key in _steps(document)]
+    steps = _steps(document)
+    if steps and (len(steps) != n_steps or int(steps[-1]) - int(steps[0]) != n_steps - 1):
+        what = f"has {len(steps)} steps, {steps[0]} to {steps[-1]}, and {n_steps} in the signal"
+        report.error(name, what, "a step is missing; the file may be cut off")
+        return []
+    own = [document[key] for key in steps]
     if own and all(isinstance(step, dict) and "edges" in step for step in own):
         return [(f"{name}, step {i}", step["edges"], step.get("weights"))
                 for i, step in enumerate(own)]  # fmt: skip
@@ -289,21 +300,30 @@ def _from_links(
 ) -> _Content | None:
     """Return the layout with a list of nodes, each with its own series, and a list of links."""
     nodes, links = document["nodes"], document["links"]
+    if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
+        report.error(f"{name}, `links`", "is no list of objects", "each has a source and a target")
+        return None
     key = signal or "y"
     if not isinstance(nodes, list) or not all(isinstance(n, dict) and key in n for n in nodes):
         report.error(f"{name}, `nodes`", f"not every node has `{key}`", "say which with signal=")
         return None
     names = [next((n[k] for k in ("bus_stop", "id", "name") if k in n), None) for n in nodes]
-    if None in names or len(set(names)) < len(names):
+    plain = all(isinstance(node, str | int) for node in names)
+    if not plain or len(set(names)) < len(names):
         report.error(f"{name}, `nodes`", "have no unique `bus_stop`, `id` or `name`", "add one")
         return None
     values = _table([n[key] for n in nodes], f"{name}, `{key}` of the nodes", report)
     place = {node: i for i, node in enumerate(names)}
     ends: list[Sequence[Any]] = [
-        (place.get(link.get("source"), -1), place.get(link.get("target"), -1)) for link in links
+        tuple(_place_of(link.get(end), place) for end in ("source", "target")) for link in links
     ]
     weights = [link.get("weight", 1.0) for link in links]
     if values is None:
         return None
     sets = [_edges(ends, weights, len(names), f"{name}, `links`", report)]
     return _Content(values.T, names, sets)
+
+
+def _place_of(node: Any, place: dict[Any, int]) -> int:
+    """Return the position of a node, -1 for what is none."""
+    return place.get(node, -1) if isinstance(node, str | int) else -1

@@ -177,6 +177,15 @@ def test_nothing_is_lost_between_dense_and_long(cells: list[list[int]]) -> None:
     np.testing.assert_array_equal(dense.nodes["productions"], matrix.sum(axis=1))
 
 
+def test_rows_that_repeat_a_pair_at_one_time_are_told(tmp_path: Path) -> None:
+    """A row per pair and time is right; the same one again is likely a mistake."""
+    rows = "origin,destination,time,trips\n" + "a,b,2024-05-01 00:00,5\n" * 2
+    (tmp_path / "od.csv").write_text(rows + "a,b,2024-05-01 01:00,5\n")
+    graph = read_od(tmp_path / "od.csv", over_time="sum")
+    assert listed(graph) == [("a", "b", 15.0)]
+    assert "1 rows repeat a pair of zones at one time" in str(graph.report)
+
+
 def test_findings_about_zones_and_rows(tmp_path: Path) -> None:
     """Repeats are added up, strangers and silent zones named, small flows told."""
     (tmp_path / "od.csv").write_text(LONG + "a,b,1\nx,a,3\n,a,2\na,c,\n")
@@ -216,6 +225,10 @@ def test_omx_is_read_in_blocks_whatever_its_size(tmp_path: Path) -> None:
     graph = read_od(path, max_dense=10)
     assert graph.n_edges == matrix.nnz
     np.testing.assert_allclose(graph.adjacency().toarray(), matrix.toarray(), rtol=1e-6)
+    negative = matrix.toarray()
+    negative[700, 3] = -1
+    with pytest.raises(DataError, match="row 700, column 3: holds -1"):
+        read_od(write(tmp_path, "omx", negative, list(range(1200))))
 
 
 BAD = [
@@ -245,6 +258,7 @@ BAD = [
     ("od.tntp", TNTP.replace("5.0", "5,0"), {}, "'5,0' is no number"),
     ("od.tntp", TNTP.replace("ZONES> 3", "ZONES> 2"), {}, "says 2 zones but names zone 3"),
     ("od.tntp", TNTP.replace("4.0", "-4.0"), {}, "has trips below 0"),
+    ("od.tntp", "<END OF METADATA>\nOrigin 1\n\nOrigin 2\n", {}, "has no trips; give a file of"),
     ("od.omx", "no HDF", {}, "cannot be read as OMX"),
     ("od.npz", "no zip", {}, "cannot be read as npz|holds Python objects"),
     ("od.xlsx", "x", {}, "unknown kind of file"),
