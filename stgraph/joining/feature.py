@@ -40,6 +40,7 @@ class _Rules(NamedTuple):
     combine: Combine
     time: TimeRule
     max_age_minutes: float | None
+    delay_minutes: float
     min_share: float | None
 
     @property
@@ -57,6 +58,7 @@ def join_feature(
     combine: Combine = "mean",
     time: TimeRule = "as-of",
     max_age_minutes: float | None = None,
+    delay_minutes: float = 0.0,
     min_share: float | None = None,
     fill: float | None = None,
     role: JoinedRole | None = None,
@@ -90,6 +92,9 @@ def join_feature(
         over ``[t, t + step)``.
     max_age_minutes
         Oldest value that ``"as-of"`` takes. None: the longer of both steps.
+    delay_minutes
+        How long after its instant a value is known. A mean of the hour that begins at its instant
+        is known after 60; without that it would be seen before it was measured.
     min_share
         Smallest share of the source's instants in a step that must be known when they are
         aggregated. None: 1 for sums, else 0.5.
@@ -118,13 +123,16 @@ def join_feature(
         The sources do not meet in space or time, names are taken, or options make no sense: the
         message lists every problem.
     """
-    rules = _Rules(space, max_distance_m, combine, time, max_age_minutes, min_share)
+    rules = _Rules(
+        space, max_distance_m, combine, time, max_age_minutes, delay_minutes, min_share
+    )  # fmt: skip
     report = Report()
     _check_rules(rules, report)
     source, step = _as_other(graph, other, report), graph.step
     if source is None or step is None or report.errors:
         _refuse(report)
     source = _choose(source, graph, features, prefix, role, report)
+    source = _delay(source, step, rules, report)
     if report.errors:
         _refuse(report)
     if time == "as-of" and max_age_minutes is None:
@@ -168,6 +176,8 @@ def _check_rules(rules: _Rules, report: Report) -> None:
         number = getattr(rules, name)
         if number is not None and not number > 0:  # NaN is not above 0
             report.error(f"`{name}`", f"is {number!r}", "give a number above 0, or leave it out")
+    if not 0 <= rules.delay_minutes < np.inf:
+        report.error("`delay_minutes`", f"is {rules.delay_minutes!r}", "give minutes, at least 0")
     if rules.min_share is not None and not 0 <= rules.min_share <= 1:
         report.error("`min_share`", f"is {rules.min_share!r}", "give a share from 0 to 1")
     if rules.space == "around" and rules.max_distance_m is None:
@@ -203,6 +213,9 @@ def _from_table(table: pd.DataFrame, zone: str, report: Report) -> _Other | None
     if numbers.empty:
         report.error("the source", "has no row or no numeric column", "give numbers over time")
         return None
+    words = [str(name) for name in table.columns if name not in numbers.columns]
+    if words:
+        report.info("the source", f"columns that hold no numbers: {words[:5]}", "left out")
     time = table.index
     if time.tz is None:
         time = time.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
@@ -236,7 +249,7 @@ def _choose(
 ) -> _Other:
     """Return the wanted features with their new names and roles."""
     there = [feature.name for feature in source.features]
-    wanted = there if names is None else list(names)
+    wanted = [names] if isinstance(names, str) else there if names is None else list(names)
     for name in wanted:
         if name not in there:
             hint = nearest_name(name, there)
@@ -260,6 +273,20 @@ def _choose(
         mask=source.mask[..., positions],
         features=tuple(features),
     )
+
+
+def _delay(source: _Other, step: pd.Timedelta, rules: _Rules, report: Report) -> _Other:
+    """Return the source with its values at the instants from which on they are known."""
+    ahead = any(feature.role == "known_future" for feature in source.features)
+    if rules.delay_minutes and ahead:
+        what = "has no use for what is known beforehand"
+        report.error("`delay_minutes`", what, "leave it out, or join the features one by one")
+    elif not rules.delay_minutes and not ahead and source.step is not None and source.step > step:
+        minutes = source.step / pd.Timedelta(minutes=1)
+        what = f"has a value per {minutes:g} minutes, which counts as known at its instant"
+        todo = f"if it covers the time after that, give delay_minutes={minutes:g}"
+        report.info("the source", what, todo)
+    return source._replace(time=source.time + pd.Timedelta(minutes=rules.delay_minutes))
 
 
 # ------------------------------------------------------------------------------- what is made

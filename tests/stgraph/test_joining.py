@@ -133,6 +133,26 @@ def test_joined_edges_stay() -> None:
 # --------------------------------------------------------------------------------------- time
 
 
+def test_a_mean_of_the_hour_that_begins_is_known_at_its_end() -> None:
+    """Half-hour steps: the mean of 00:00 to 01:00 is seen at 01:00 and 01:30, never before."""
+    graph, other = make_graph(5, step="30min"), make_other([10, 20])
+    joined = join_feature(graph, other, delay_minutes=60)
+    same([row[0] for row in last(joined)], [NAN, NAN, 10, 10, 20])
+    at_once = join_feature(graph, other)
+    same([row[0] for row in last(at_once)], [10, 10, 20, 20, 20])
+    assert "if it covers the time after that, give delay_minutes=60" in str(at_once.report)
+    assert "delay_minutes" not in str(joined.report)
+
+
+def test_columns_of_words_are_told() -> None:
+    """A table may hold names beside numbers; a single feature may be named alone."""
+    time = pd.date_range("2024-05-01", periods=2, freq="h", tz="UTC")
+    table = pd.DataFrame({"rain": [1, 2], "sky": ["grey", "blue"]}, index=time)
+    joined = join_feature(make_graph(2), table, features="rain")
+    assert joined.feature_names == ("flow", "rain")
+    assert "columns that hold no numbers: ['sky']; left out" in str(joined.report)
+
+
 def test_as_of_carries_the_last_value_up_to_an_age() -> None:
     """Values at 00:00 and 03:00; two hours old they still count, three hours not."""
     other = make_other([10, NAN, NAN, 40, NAN, NAN, NAN])
@@ -284,6 +304,9 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no limit": (OTHER, {"space": "around"}, 'is missing; space = "around" needs it'),
     "a useless limit": (OTHER, {"space": "all nodes", "max_distance_m": 1}, "no use with 'all n"),
     "a negative limit": (OTHER, {"max_distance_m": -1}, "`max_distance_m`: is -1; give a"),
+    "a negative delay": (OTHER, {"delay_minutes": -5}, "`delay_minutes`: is -5; give minutes"),
+    "a delay of what is known": (OTHER, {"delay_minutes": 5, "role": "known_future"},
+                                 "has no use for what is known beforehand"),
     "no age": (OTHER, {"max_age_minutes": NAN}, "`max_age_minutes`: is nan"),
     "a useless age": (OTHER, {"time": "sum", "max_age_minutes": 5}, "has no use with 'sum'"),
     "a share beyond 1": (OTHER, {"time": "sum", "min_share": 2}, "`min_share`: is 2; give a share"),
