@@ -21,8 +21,6 @@ from stgraph.report import Report
 
 GeometryArray = npt.NDArray[np.object_]
 
-_SAME_M = 0.001  # lengths that differ by less are those of one line
-
 
 @dataclass(frozen=True, eq=False)
 class Roads:
@@ -144,9 +142,8 @@ def find_twins(roads: Roads) -> IntArray:
     back = pd.DataFrame(np.hstack([last, first]), columns=corners)
     there["a"] = back["b"] = np.arange(len(roads))
     pairs = there.merge(back, on=corners)
+    pairs = pairs[pairs["a"] != pairs["b"]]
     a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
-    likely = (a != b) & (np.abs(roads.length_m[a] - roads.length_m[b]) < _SAME_M)
-    a, b = a[likely], b[likely]
     same = shapely.equals_exact(roads.lines[a], shapely.reverse(roads.lines[b]), tolerance=1e-9)
     twins = np.full(len(roads), -1, dtype=np.int64)
     twins[a[same][::-1]] = b[same][::-1]  # of several the first

@@ -115,6 +115,8 @@ def build_network(
     check_length(report, "max_snap_m", max_snap_m, optional=False)
     if sigma_m is not None and weight in ("length", "binary"):
         report.error("`sigma_m`", f"has no use with weight={weight!r}", "leave one of them out")
+    if network is not None and isinstance(roads, STGraph):
+        report.error("`network`", "is for files; `roads` is a graph already", "leave it out")
     report.raise_errors(GraphError, title="cannot connect stations along roads")
     graph = start_graph(places, report)
     road_graph = roads if isinstance(roads, STGraph) else _read_file(roads, network)

@@ -19,11 +19,13 @@ def to_numbers(names: Iterable[Any]) -> tuple[IntArray, bool]:
     """Return a whole number for each name, and whether they are the names themselves.
 
     If all names are whole numbers these are taken, otherwise numbers of 40 bits that depend on
-    nothing but the name.
+    nothing but the name. -1 is no name: in `reverse_id` it says that there is none.
     """
     texts = pd.Series(clean_ids(list(names)), dtype="string")
     if len(texts) and bool(texts.str.fullmatch(_DIGITS).all()):
-        return np.asarray(texts.astype("int64"), dtype=np.int64), True
+        numbers = np.asarray(texts.astype("int64"), dtype=np.int64)
+        if not (numbers == -1).any():
+            return numbers, True
     return number_texts(texts), False
 
 

@@ -266,7 +266,8 @@ def _make_junctions(data: OsmData, used: IntArray) -> gpd.GeoDataFrame:
 def _at_own_speed(raw: RawRoads, speed_kmh: float, speeds_kmh: Mapping[str, float]) -> RawRoads:
     """Return the segments at the speed of walkers or cyclists, whatever the limit for cars."""
     kind = raw.attributes["highway"].str.split(";").str[0]
-    given = kind.map(dict(speeds_kmh))  # what is no speed is refused at the end
+    # what is no table of speeds is refused at the end
+    given = kind.map(dict(speeds_kmh) if isinstance(speeds_kmh, Mapping) else {})
     speed = pd.to_numeric(given, errors="coerce").astype(np.float64).fillna(speed_kmh)
     return replace(raw, attributes=raw.attributes.assign(speed_kmh=speed, speed_imputed=True))
 

@@ -94,6 +94,7 @@ def test_files_that_are_no_roads(tmp_path: Path, name: str, content: bytes, mess
         ({"bbox": (9, 50, 10, 51), "boundary": "a.gpkg"}, "are both given; give one"),
         ({"speeds_kmh": {"primary": -5.0}}, "speeds_kmh.*-5"),
         ({"speeds_kmh": {"primary": "slow"}, "network": "walk"}, "speeds_kmh.*'slow'"),
+        ({"speeds_kmh": 30, "network": "walk"}, "speeds_kmh.*30"),
         ({"tags": "name"}, "`tags`: is 'name'"),
         ({"tags": ["name", ""]}, "`tags`"),
     ],

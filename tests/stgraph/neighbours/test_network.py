@@ -457,6 +457,7 @@ def test_unknown_restrictions_are_told() -> None:
         ({"x": (300, 0)}, {"weight": "gausian"}, "`weight`: is 'gausian' .did you mean 'gaussian'"),
         ({"x": (300, 0)}, {"sigma_m": -1}, "`sigma_m`: is -1"),
         ({"x": (300, 0)}, {"sigma_m": 9, "weight": "binary"}, "`sigma_m`: has no use"),
+        ({"x": (300, 0)}, {"network": "walk"}, "`network`: is for files"),
         ({"x": (300, 0)}, {"threshold": 1}, "`threshold`: is 1"),
         ({"x": (300, 0)}, {"k": 0}, "`k`: is 0"),
         ({"x": (300, 0)}, {"max_snap_m": -1}, "`max_snap_m`: is -1"),
