@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stgraph import registry
-from stgraph.errors import ConfigError, OutputError, nearest_name
+from stgraph.errors import ConfigError, InputError, OutputError, nearest_name
 
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
     from stgraph.config import JobConfig
@@ -57,8 +57,7 @@ def build(
     from stgraph.description import component_sizes
 
     job = _job(what, options or [], neighbours, changes or [])
-    if out.exists() and not force:
-        raise OutputError(f"{out} is already there; choose another name, or replace it: --force")
+    _check_target(out, force=force)
     built = pipeline.connect_graph(job)
     write = registry.load("sinks", "graph")
     write(built, out, overwrite=force)
@@ -98,6 +97,16 @@ def info(
     terminal.print_pairs(facts, title=what)
     if len(built.report):
         terminal.print_findings(built.report, title="What was found")
+
+
+def _check_target(out: Path, *, force: bool) -> None:
+    """Refuse a file that cannot be written, before minutes go into a graph for it."""
+    if out.suffix.lower() != ".gpkg":
+        raise InputError(f"--out {str(out)!r} does not end in .gpkg; write for example 'city.gpkg'")
+    if not out.parent.is_dir():
+        raise OutputError(f"the folder {str(out.parent)!r} does not exist; create it first")
+    if out.exists() and not force:
+        raise OutputError(f"{out} is already there; choose another name, or replace it: --force")
 
 
 def _job(what: str, options: list[str], neighbours: str | None, changes: list[str]) -> JobConfig:

@@ -42,6 +42,7 @@ class _Rules(NamedTuple):
     max_age_minutes: float | None
     delay_minutes: float
     min_share: float | None
+    fill: float | None
 
     @property
     def max_age(self) -> pd.Timedelta:
@@ -124,7 +125,7 @@ def join_feature(
         message lists every problem.
     """
     rules = _Rules(
-        space, max_distance_m, combine, time, max_age_minutes, delay_minutes, min_share
+        space, max_distance_m, combine, time, max_age_minutes, delay_minutes, min_share, fill
     )  # fmt: skip
     report = Report()
     _check_rules(rules, report)
@@ -149,7 +150,7 @@ def join_feature(
             columns.append(column.astype(np.float32))
     if report.errors:
         _refuse(report)
-    notes = {**rules._asdict(), "fill": fill}
+    notes = rules._asdict()
     return _with_columns(graph, np.stack(columns, axis=-1), source, other, notes, report)
 
 
@@ -406,9 +407,10 @@ def _check_links(graph: STGraph, links: Links, where: str, rules: _Rules, report
         report.error(where, f"no place is {rules.space!r}{far} of any node", todo)
     elif len(bare):
         ids = [str(node) for node in graph.node_ids[bare[:5]]]
-        report.warning(
-            where, f"{len(bare)} nodes have no place: {ids}", "missing there", count=len(bare)
-        )
+        tell, todo = report.warning, "missing there"
+        if rules.fill is not None:
+            tell, todo = report.info, f"{rules.fill:g} there"
+        tell(where, f"{len(bare)} nodes have no place: {ids}", todo, count=len(bare))
     lengths = links.length_m[np.isfinite(links.length_m)]
     if len(lengths):
         what = f"{len(np.unique(links.place))} places, {lengths.mean():,.0f} m away on average"

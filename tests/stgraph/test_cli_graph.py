@@ -154,6 +154,16 @@ def test_an_existing_file_is_not_replaced_by_accident(capsys: Capture) -> None:
     assert "does not end in .gpkg" in capsys.readouterr().err
 
 
+def test_a_target_that_cannot_be_written_is_refused_before_anything_is_read(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A city takes minutes to read."""
+    monkeypatch.setattr("stgraph.pipeline.connect_graph", lambda job: pytest.fail("it was read"))
+    for name, message in (("a.shp", "does not end in .gpkg"), ("no/a.gpkg", "folder 'no' does")):
+        assert main(["graph", "build", *STATIONS, "--out", name]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_help_and_the_group_itself(capsys: Capture) -> None:
     assert main(["graph", "--help"]) == 0
     assert "build" in capsys.readouterr().out

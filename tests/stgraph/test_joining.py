@@ -108,6 +108,8 @@ def test_areas_that_nodes_lie_in() -> None:
     other = make_other([[1, 1], [0, 1]], shapes=areas)
     joined = join_feature(make_graph(2), other, space="within", combine="sum", fill=0)
     same(last(joined), [[1, 2, 0], [0, 1, 0]])
+    assert "1 nodes have no place: ['c']; 0 there" in str(joined.report)
+    assert not joined.report.warnings
     near = join_feature(make_graph(2), other, space="around", max_distance_m=600, combine="max")
     same(last(near), [[1, 1, NAN], [1, 1, NAN]])
     closest = join_feature(make_graph(1), other.select_steps(0, 1), max_distance_m=3600)
