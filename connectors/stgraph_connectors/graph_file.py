@@ -174,7 +174,8 @@ def _decode_nodes(
         and index.dtype.kind not in "iu"
         and not report.errors
     ):
-        what = f"`node_id` must be whole numbers, as they were written; found {index[-1]!r}"
+        word = next(value for value in ids if not isinstance(value, int))
+        what = f"`node_id` must be whole numbers, as they were written; found {word!r}"
         report.error(where, what, "correct it")
     table.index = index.rename(notes["id_name"])
     shapes = _shapes(rows, np.array(notes["multi"], dtype=np.int64) + 1)
@@ -233,7 +234,13 @@ def _decode_edges(
     table = _decode(rows, codes, document["columns"][_gpkg.EDGES]).iloc[kept]
     shapes = _shapes(rows, np.array(notes.get("multi", []), dtype=np.int64) + 1)
     bare = np.isin(rows.fids, notes.get("straight", [])) & ~change.moved
-    weight = pd.to_numeric(pd.Series(rows.columns["weight"], dtype=object), errors="coerce")
+    cells = pd.Series(rows.columns["weight"], dtype=object)
+    weight = pd.to_numeric(cells, errors="coerce")
+    words = ((cells.notna() & weight.isna()) | np.isinf(weight.astype(float))).to_numpy(dtype=bool)
+    if words.any():
+        row = int(np.argmax(words))
+        what = f"fid {rows.fids[row]} has the `weight` {cells[row]!r}"
+        report.error(where, what, "give a finite number", count=int(words.sum()))
     return _Edges(
         ends[:, kept], weight.to_numpy(dtype=np.float64)[kept], table.reset_index(drop=True),
         shapes[kept], rows.fids[kept], bare[kept],

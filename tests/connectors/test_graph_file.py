@@ -199,7 +199,12 @@ BAD = {
     "an empty end": (["UPDATE edges SET source = NULL WHERE fid = 1"], "fid 1 runs from None to"),
     "a node twice": (["UPDATE nodes SET node_id = 11 WHERE fid = 2"], "`node_id` 11 is there twi"),
     "a node without id": (["UPDATE nodes SET node_id = NULL WHERE fid = 3"], "fid 3 has no `node"),
-    "text for a number": (["UPDATE nodes SET node_id = 'a' WHERE fid = 4"], "must be whole num"),
+    "text for a number": (
+        ["UPDATE nodes SET node_id = 'a' WHERE fid = 2"],
+        "found 'a'; correct it",
+    ),
+    "a word for a weight": (["UPDATE edges SET weight = 'far' WHERE fid = 2"], "`weight` 'far'"),
+    "an endless weight": (["UPDATE edges SET weight = 1e999 WHERE fid = 2"], "`weight` inf; give"),
     "a segment twice": (
         ["UPDATE edges SET segment_id = 100 WHERE fid = 4"],
         "fid 4 has the `segment_id` 100 of another edge; empty it",
