@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from stgraph.graph import BoolArray, FloatArray
+from stgraph.graph import BoolArray, FloatArray, IntArray
 
 TimeRule = Literal["as-of", "mean", "sum", "min", "max"]
 
@@ -92,13 +93,31 @@ def values_per_step(
         return result
     row, values, known = row[inside], values[inside], known[inside]
     rows, firsts = np.unique(row, return_index=True)  # instants ascend, so do rows
-    count = np.add.reduceat(known, firsts, axis=0, dtype=np.int64)
+    one, count = reduce_runs(values, known, firsts, rule, axis=0)
+    result[rows] = np.where(count >= max(min_known, 1), one, np.nan)
+    return result
+
+
+def reduce_runs(
+    values: FloatArray, known: BoolArray, firsts: IntArray, rule: str, *, axis: int
+) -> tuple[npt.NDArray[np.float64], IntArray]:
+    """Return one value of each run of values and how many of them are known.
+
+    Parameters
+    ----------
+    values, known
+        Of one shape.
+    firsts
+        Where runs begin along `axis`.
+    rule
+        ``mean``, ``sum``, ``min`` or ``max`` of what is known; of nothing, something finite or not.
+    axis
+        Along which values become one.
+    """
+    count = np.add.reduceat(known, firsts, axis=axis, dtype=np.int64)
     if rule in ("min", "max"):
         neutral = np.inf if rule == "min" else -np.inf
         function = np.minimum if rule == "min" else np.maximum
-        one = function.reduceat(np.where(known, values, neutral), firsts, axis=0)
-    else:
-        one = np.add.reduceat(np.where(known, values, 0.0).astype(np.float64), firsts, axis=0)
-        one = one / np.maximum(count, 1) if rule == "mean" else one
-    result[rows] = np.where(count >= max(min_known, 1), one, np.nan)
-    return result
+        return function.reduceat(np.where(known, values, neutral), firsts, axis=axis), count
+    total = np.add.reduceat(np.where(known, values, 0.0).astype(np.float64), firsts, axis=axis)
+    return total / np.maximum(count, 1) if rule == "mean" else total, count

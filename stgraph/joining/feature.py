@@ -12,7 +12,7 @@ import pandas as pd
 from stgraph.errors import DataError, nearest_name
 from stgraph.graph import BoolArray, Feature, FloatArray, STGraph
 from stgraph.joining._space import Links, Space, link_places
-from stgraph.joining._time import TimeRule, values_as_of, values_per_step
+from stgraph.joining._time import TimeRule, reduce_runs, values_as_of, values_per_step
 from stgraph.report import Report
 
 Combine = Literal["mean", "sum", "min", "max"]
@@ -429,14 +429,7 @@ def _to_nodes(
     for start in range(0, len(table), _STEPS_AT_ONCE):
         part = table[start : start + _STEPS_AT_ONCE, place]  # (S, L)
         known = np.isfinite(part)
-        count = np.add.reduceat(known, firsts, axis=1, dtype=np.int64)
-        if combine in ("min", "max"):
-            neutral = np.inf if combine == "min" else -np.inf
-            function = np.minimum if combine == "min" else np.maximum
-            one = function.reduceat(np.where(known, part, neutral), firsts, axis=1)
-        else:
-            one = np.add.reduceat(np.where(known, part, 0.0), firsts, axis=1)
-            one = one / np.maximum(count, 1) if combine == "mean" else one
+        one, count = reduce_runs(part, known, firsts, combine, axis=1)
         result[start : start + _STEPS_AT_ONCE, nodes] = np.where(count > 0, one, np.nan)
     return result
 
