@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import available_timezones
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stgraph.errors import nearest_name
 from stgraph.report import Report
 from stgraph_connectors._tables import Table
 from stgraph_connectors._texts import MISSING_TEXT
@@ -101,6 +103,16 @@ def instant_us(time: str | pd.Timestamp, zone: str) -> int:
     if stamp.tzinfo is None:
         stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
     return int(stamp.tz_convert("UTC").as_unit("us").asm8.astype(np.int64))
+
+
+def check_zone(zone: str, report: Report) -> bool:
+    """Tell whether a time zone is known, and note it otherwise."""
+    known = available_timezones()
+    if zone in known:
+        return True
+    what = f"unknown time zone {zone!r}{nearest_name(zone, known)}"
+    report.error("`zone`", what, "use an IANA name such as 'Europe/Berlin'")
+    return False
 
 
 def step_start(us: int, step_minutes: float, zone: str) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zoneinfo import available_timezones
 
 import geopandas as gpd
 import numpy as np
@@ -16,10 +15,10 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from stgraph.errors import DataError, nearest_name
+from stgraph.errors import DataError
 from stgraph.graph import Feature, Role, STGraph
 from stgraph.report import Report
-from stgraph_connectors._clock import NO_TIME, instant_us, read_times, step_start
+from stgraph_connectors._clock import NO_TIME, check_zone, instant_us, read_times, step_start
 from stgraph_connectors._columns import Column, Labels, Numbers, column_of_times
 from stgraph_connectors._grid import Aggregate, Duplicates
 from stgraph_connectors._ids import ID_NAMES, guess_column, require_column, shorten
@@ -228,9 +227,7 @@ def _check_options(
     report: Report,
 ) -> None:
     """Note options that cannot be, or not together."""
-    if zone not in available_timezones():
-        what = f"unknown time zone {zone!r}{nearest_name(zone, available_timezones())}"
-        report.error("`zone`", what, "use an IANA name such as 'Europe/Berlin'")
+    check_zone(zone, report)
     if not isinstance(chunk_rows, int) or chunk_rows < 1:
         report.error("`chunk_rows`", f"is {chunk_rows!r}", "give a whole number of at least 1")
     if (stations is None) == (stations_file is None):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from zoneinfo import available_timezones
 
 import geopandas as gpd
 import numpy as np
@@ -15,7 +14,7 @@ from stgraph.errors import DataError, nearest_name, shown
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
 from stgraph_connectors._cells import to_numbers
-from stgraph_connectors._clock import NO_TIME, Int64Array, read_times, step_start
+from stgraph_connectors._clock import NO_TIME, Int64Array, check_zone, read_times, step_start
 from stgraph_connectors._coordinates import LATITUDE_NAMES, LONGITUDE_NAMES
 from stgraph_connectors._tables import Table, read_table
 
@@ -76,9 +75,7 @@ def read_events(
     report.raise_errors(DataError, title=title)
     assert table is not None  # noqa: S101 - else there was an error
     _check_columns(table, from_column, to_column, value_column, report)
-    if zone not in available_timezones():
-        hint = nearest_name(zone, available_timezones())
-        report.error("`zone`", f"is {zone!r}{hint}", "use an IANA name such as 'Europe/Berlin'")
+    check_zone(zone, report)
     if not step_minutes > 0:
         report.error("`step_minutes`", f"is {step_minutes!r}", "give minutes above 0")
     report.raise_errors(DataError, title=title)

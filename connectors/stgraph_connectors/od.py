@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
-from zoneinfo import available_timezones
 
 import geopandas as gpd
 import numpy as np
@@ -16,7 +15,7 @@ import pandas as pd
 from stgraph.errors import DataError, nearest_name
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
-from stgraph_connectors._clock import Int64Array
+from stgraph_connectors._clock import Int64Array, check_zone
 from stgraph_connectors._grid import Grid, GridOptions, to_grid
 from stgraph_connectors._ids import ID_NAMES, match_ids, shorten
 from stgraph_connectors._od_files import read_trips
@@ -167,9 +166,7 @@ def _check_options(
     zone: str, over_time: str, min_trips: float, max_dense: int, report: Report
 ) -> None:
     """Note options that cannot be."""
-    if zone not in available_timezones():
-        what = f"unknown time zone {zone!r}{nearest_name(zone, available_timezones())}"
-        report.error("`zone`", what, "use an IANA name such as 'Europe/Berlin'")
+    check_zone(zone, report)
     if over_time not in get_args(OverTime):
         what = f"unknown value {over_time!r}{nearest_name(over_time, get_args(OverTime))}"
         report.error("`over_time`", what, f"use one of {list(get_args(OverTime))}")

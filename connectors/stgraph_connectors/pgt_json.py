@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zoneinfo import available_timezones
 
 import geopandas as gpd
 import numpy as np
@@ -21,7 +20,7 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import Feature, STGraph
 from stgraph.neighbours import build_dynamic
 from stgraph.report import Report
-from stgraph_connectors._clock import instant_us
+from stgraph_connectors._clock import check_zone, instant_us
 from stgraph_connectors._tables import check_path
 
 _TITLE = "cannot read the JSON graph"
@@ -125,9 +124,7 @@ def _check_options(start: Any, step_minutes: Any, zone: str, report: Report) -> 
     number = isinstance(step_minutes, int | float) and math.isfinite(step_minutes)
     if not number or step_minutes <= 0:
         report.error("`step_minutes`", f"is {step_minutes!r}", "give minutes above 0")
-    if zone not in available_timezones():
-        what = f"unknown time zone {zone!r}{nearest_name(zone, available_timezones())}"
-        report.error("`zone`", what, "use an IANA name such as 'Europe/London'")
+    if not check_zone(zone, report):
         return 0
     try:
         return instant_us(start, zone)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zoneinfo import available_timezones
 
 import geopandas as gpd
 import numpy as np
@@ -16,13 +15,20 @@ import pandas as pd
 import pyproj
 import shapely
 
-from stgraph.errors import DataError, nearest_name
+from stgraph.errors import DataError
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
 from stgraph_connectors._cells import to_numbers
-from stgraph_connectors._clock import NO_TIME, Int64Array, instant_us, read_times, step_start
+from stgraph_connectors._clock import (
+    NO_TIME,
+    Int64Array,
+    check_zone,
+    instant_us,
+    read_times,
+    step_start,
+)
 from stgraph_connectors._coordinates import LATITUDE_NAMES, LONGITUDE_NAMES
-from stgraph_connectors._hmm import Matched, MatchOptions, make_network, match_points
+from stgraph_connectors._hmm import Matched, MatchOptions, Network, make_network, match_points
 from stgraph_connectors._ids import code_ids, guess_column, require_column
 from stgraph_connectors._signal import TIME_NAMES
 from stgraph_connectors._tables import Table, read_table
@@ -134,13 +140,8 @@ def read_trajectories(
     lines = np.asarray(segments.nodes.geometry.to_crs(plane))
     network = make_network(lines, segments.edge_index)
     seconds = (found.us - found.us.min()) / 1e6
-    project = pyproj.Transformer.from_crs(4326, plane, always_xy=True)
-    xy = np.column_stack(project.transform(*found.lon_lat.T))
-    matched = match_points(network, xy, seconds, found.trip, options)
-    if not (matched.segment >= 0).any():
-        what = f"none of {len(xy):,} points is within {max_distance_m:g} m of a segment"
-        report.error(found.name, what, "check coordinates, roads and max_distance_m=")
-        report.raise_errors(DataError, title=_TITLE)
+    matched = _match(found, network, seconds, plane, options, report)
+    report.raise_errors(DataError, title=_TITLE)
     travel = follow_routes(network, matched, seconds, found.trip)
     travel = travel.take(travel.seconds > 0)
     start_us = step_start(int(found.us.min()), step_minutes, zone)
@@ -180,9 +181,7 @@ def _check_options(
         number = isinstance(value, int | float) and math.isfinite(value)
         if not number or value <= 0:
             report.error(f"`{name}`", f"is {value!r}", "give a number above 0")
-    if zone not in available_timezones():
-        what = f"unknown time zone {zone!r}{nearest_name(zone, available_timezones())}"
-        report.error("`zone`", what, "use an IANA name such as 'Europe/Berlin'")
+    if not check_zone(zone, report):
         return None, None
     bounds: list[int | None] = []
     for name, given in (("start", start), ("stop", stop)):
@@ -331,6 +330,24 @@ def _sort_points(
         report.error(table.name, what, "name the column of trips with trip_column=")
         return None
     return _Points(lon_lat[kept], us[kept], trip[kept], table.name)
+
+
+def _match(
+    found: _Points,
+    network: Network,
+    seconds: npt.NDArray[np.float64],
+    plane: Any,
+    options: MatchOptions,
+    report: Report,
+) -> Matched:
+    """Return where on the segments the points are, or note that none is."""
+    project = pyproj.Transformer.from_crs(4326, plane, always_xy=True)
+    xy = np.column_stack(project.transform(*found.lon_lat.T))
+    matched = match_points(network, xy, seconds, found.trip, options)
+    if not (matched.segment >= 0).any():
+        what = f"none of {len(xy):,} points is within {options.max_distance_m:g} m of a segment"
+        report.error(found.name, what, "check coordinates, roads and max_distance_m=")
+    return matched
 
 
 # ---------------------------------------------------------------- steps
