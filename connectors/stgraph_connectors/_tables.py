@@ -21,6 +21,7 @@ from stgraph_connectors._texts import read_lines
 _VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
 _TEXT_SUFFIXES = (".csv", ".txt", ".tsv")
 _HDF_SUFFIXES = (".h5", ".hdf", ".hdf5")
+_STYLES = "layer_styles"  # table in which QGIS keeps styles, which GDAL lists as a layer
 SUFFIXES = (*_TEXT_SUFFIXES, ".parquet", ".geoparquet", *_VECTOR_SUFFIXES, *_HDF_SUFFIXES)
 
 
@@ -182,7 +183,8 @@ def _read_layer(path: Path, report: Report, layer: str | None) -> pd.DataFrame |
     """Read one layer of a vector file."""
 
     def read() -> pd.DataFrame | None:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        tables = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        layers = [name for name in tables if name != _STYLES] or tables
         if layer is not None and layer not in layers:
             what = f"no layer {layer!r}{nearest_name(layer, layers)}"
             report.error(path.name, what, f"there are {layers}")
@@ -192,7 +194,7 @@ def _read_layer(path: Path, report: Report, layer: str | None) -> pd.DataFrame |
                 path.name, f"holds {len(layers)} layers", f"name one with layer=: {layers}"
             )
             return None
-        return gpd.read_file(path, layer=layer, engine="pyogrio")
+        return gpd.read_file(path, layer=layer or next(iter(layers), None), engine="pyogrio")
 
     return _attempt(read, path, report, kind="vector layer")
 

@@ -44,6 +44,7 @@ _LINES = _Reader("road_lines", "lines", "read_road_lines")
 _SUMO = _Reader("sumo", "sumo", "read_sumo")
 _GMNS = _Reader("gmns", "gmns", "read_gmns")
 _TNTP = _Reader("tntp", "tntp", "read_tntp")
+_STORED = _Reader("graph", "_stored", "read_stored", frozenset())
 
 # endings without .gz and .bz2, the longest first
 _BY_ENDING = {
@@ -76,8 +77,8 @@ def read_roads(
     source
         OpenStreetMap (``.osm``, ``.osm.gz``, ``.osm.bz2``, ``.osm.pbf``), GraphML, a layer of
         lines (GeoPackage, GeoParquet, GeoJSON, shapefile, FlatGeobuf), SUMO (``.net.xml``), TNTP
-        (``.tntp``), a folder of GMNS (``link.csv``) or TNTP, a GeoDataFrame of lines, or a
-        networkx graph.
+        (``.tntp``), a folder of GMNS (``link.csv``) or TNTP, a graph file of the sink `graph`
+        (``.gpkg``), a GeoDataFrame of lines, or a networkx graph.
     place
         Name of an area in place of `source`: its roads are downloaded through OSMnx.
     network
@@ -168,7 +169,7 @@ def _choose_file(path: Path, report: Report) -> _Reader | None:
     name = path.name.lower().removesuffix(".gz").removesuffix(".bz2")
     for ending, reader in _BY_ENDING.items():
         if name.endswith(ending):
-            return reader
+            return _STORED if ending == ".gpkg" and _is_stored(path) else reader
     found = _first_tag(path)
     if found in _BY_TAG:
         return _BY_TAG[found]
@@ -178,6 +179,13 @@ def _choose_file(path: Path, report: Report) -> _Reader | None:
     kind = f"XML of <{found}>" if found else f"unknown kind {path.suffix or '(no ending)'!r}"
     report.error(path.name, f"is no road network that is known: {kind}", f"known: {_KNOWN}")
     return None
+
+
+def _is_stored(path: Path) -> bool:
+    """Tell whether a GeoPackage is a graph file of ours."""
+    from stgraph_connectors.roads._stored import is_stored  # only for a GeoPackage
+
+    return is_stored(path)
 
 
 def _first_tag(path: Path) -> str:
@@ -202,6 +210,8 @@ def _check_options(reader: _Reader, extra: Mapping[str, Any], report: Report) ->
         "network": "only OpenStreetMap has kinds of networks",
         "crs": "its coordinates are degrees of EPSG:4326",
     }
+    if reader is _STORED:
+        meaning = dict.fromkeys(meaning, "the file has its own; give it when the file is built")
     for name, value in extra.items():
         if value is not None and name not in reader.options:
             report.error(
