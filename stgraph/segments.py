@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
@@ -207,12 +207,20 @@ def forecast_segments(
         features=tuple(units[name] for name in names),
         zone=forecast.zone,
         provenance={
-            **segments.graph.provenance,
-            **forecast.provenance,
+            **_provenance(segments.graph, forecast),
             "support": {one: estimator.method for one, estimator in fitted.items()},
             "findings": report.to_json(),
         },
     )
+
+
+def _provenance(roads: STGraph, forecast: STGraph) -> dict[str, Any]:
+    """Return where roads and forecast come from; how edges were made says nothing without any."""
+    both = {**roads.provenance, **forecast.provenance}
+    named = [one.provenance.get("attribution") for one in (roads, forecast)]
+    if any(named):
+        both["attribution"] = "; ".join(dict.fromkeys(str(name) for name in named if name))
+    return {name: note for name, note in both.items() if name != "graph"}
 
 
 def observe_segments(readings: STGraph, segments: Segments, forecast: STGraph) -> STGraph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -19,7 +20,7 @@ from stgraph.configfile import read_config
 from stgraph.errors import CheckpointError, ConfigError, InputError
 from stgraph.graph import Feature, STGraph
 from stgraph.neighbours.line_graph import build_line_graph
-from stgraph.segments import load_segments
+from stgraph.segments import forecast_segments, load_fitted, load_segments
 
 N_STEPS = 200
 CONFIG = """\
@@ -161,6 +162,25 @@ def test_a_measured_segment_has_the_forecast_of_its_station(
     width = everywhere.values[..., 3] - everywhere.values[..., 1]
     assert (width[:, 11] > 0.98 * width[:, 10]).all()
     assert (width[:, 10] > 0.95 * width[:, 8]).all()  # never surer than what it is made from
+
+
+def test_no_edges_are_made_by_nothing(done: tuple[JobConfig, pipeline.JobResult]) -> None:
+    """Protects `graph info`: edges of stations are none of the segments; both sources are named."""
+    config, result = done
+    stations = read_geopackage(config.run.folder / "stations.gpkg")
+    assert "graph" in stations.provenance
+    everywhere = read_geopackage(config.run.folder / "segments.gpkg")
+    assert everywhere.n_edges == 0
+    assert "graph" not in everywhere.provenance
+    segments = load_segments(config, result.graph)
+    assert segments is not None
+    roads = segments.graph.replace(provenance={"attribution": "(c) the map"})
+    forecast = result.forecast.replace(
+        provenance={**result.forecast.provenance, "attribution": "(c) the city"}
+    )
+    fitted = load_fitted(config, result.graph, segments)
+    both = forecast_segments(forecast, replace(segments, graph=roads), fitted)
+    assert both.provenance["attribution"] == "(c) the map; (c) the city"
 
 
 def test_stations_are_written_as_before(done: tuple[JobConfig, pipeline.JobResult]) -> None:
