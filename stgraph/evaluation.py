@@ -197,3 +197,10 @@ class Evaluation:
 def _skill(mae: pd.Series[float], reference: pd.Series[float]) -> pd.Series[float]:
     """Return by how many per cent an error is smaller than another, NaN where that is 0."""
     return 100 * (1 - mae / reference.where(reference > 0))
+
+
+def minutes_in_words(minutes: float) -> str:
+    """Return a span of time with its unit: 15 min, 1 h, 2 d."""
+    if minutes % 1440 == 0 and minutes > 1440:
+        return f"{minutes / 1440:g} d"
+    return f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"

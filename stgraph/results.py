@@ -13,7 +13,7 @@ import pandas as pd
 
 from stgraph.config import JobConfig
 from stgraph.errors import OutputError
-from stgraph.evaluation import Evaluation
+from stgraph.evaluation import Evaluation, minutes_in_words
 
 if TYPE_CHECKING:  # torch is loaded by the stages that need it
     from stgraph.kriging.holdout import Holdout
@@ -32,7 +32,7 @@ def skill_table(config: JobConfig, evaluation: Evaluation) -> pd.DataFrame:
     table = evaluation.table(steps).sort_values("horizon", kind="stable", key=_all_last)
     return pd.DataFrame(
         {
-            "horizon": [_in_words(minutes) for minutes in table["minutes"]],
+            "horizon": [_horizon(minutes) for minutes in table["minutes"]],
             "model": table["model"].to_numpy(),
             f"MAE ({evaluation.unit})" if evaluation.unit else "MAE": table["mae"].to_numpy(),
             "RMSE": table["rmse"].to_numpy(),
@@ -47,7 +47,7 @@ def holdout_table(holdout: Holdout) -> pd.DataFrame:
     table = holdout.summary()
     return pd.DataFrame(
         {
-            "horizon": ["now" if m == 0 else _in_words(m) for m in table["minutes"]],
+            "horizon": ["now" if m == 0 else minutes_in_words(m) for m in table["minutes"]],
             "method": table["method"].to_numpy(),
             f"MAE ({holdout.unit})" if holdout.unit else "MAE": table["mae"].to_numpy(),
             "10-90 % holds %": table["coverage_percent"].to_numpy(),
@@ -115,10 +115,6 @@ def _all_last(horizons: pd.Series[int]) -> pd.Series[int]:
     return horizons.replace(0, np.iinfo(np.int64).max)
 
 
-def _in_words(minutes: float) -> str:
-    """Return a horizon with its unit."""
-    if minutes == 0:
-        return "all"
-    if minutes % 1440 == 0 and minutes > 1440:
-        return f"{minutes / 1440:g} d"
-    return f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"
+def _horizon(minutes: float) -> str:
+    """Return a horizon with its unit; 0 stands for all of them."""
+    return "all" if minutes == 0 else minutes_in_words(minutes)

@@ -117,8 +117,8 @@ def fit_segments(
             made, came = forecast_windows(forecaster, graph, split.validation, position=position)
             rows = segments.stations
             estimator = fit_factors(estimator, made[:, :, rows], came[:, :, rows], segments.among)
-        name = graph.features[position].name
-        logger.info("%s without a sensor: %s, %s", name, estimator.method, dict(estimator.notes))
+        name, unit = graph.features[position].name, graph.features[position].unit
+        logger.info("%s without a sensor: %s", name, estimator.in_words(unit))
         fitted[name] = estimator
     ids = graph.node_ids[segments.stations]
     save_estimators(fitted, config.run.folder / _ESTIMATORS, sensors=list(ids))
@@ -159,6 +159,7 @@ def measure_segments(
         n_draws=roads.draws,
         steps=tuple(steps),
         learn=roads.learn,
+        limits=_says_limits(segments),
         seed=config.train.seed,
     )
 
@@ -238,6 +239,15 @@ def observe_segments(readings: STGraph, segments: Segments, forecast: STGraph) -
         values=values,
         mask=mask,
     )
+
+
+def _says_limits(segments: Segments) -> bool:
+    """Tell whether most of the segments with a station have a speed limit that is no guess."""
+    nodes = segments.graph.nodes
+    if "speed_imputed" not in nodes:
+        return True
+    guessed = nodes["speed_imputed"].eq(True).fillna(False).to_numpy(dtype=bool)
+    return bool(guessed[segments.around.own >= 0].mean() < 0.5)
 
 
 def _with_support(

@@ -71,6 +71,21 @@ class Estimator:
         """What the estimates are made by."""
         return "interpolation" if self.network is None else "attention over sensors"
 
+    def in_words(self, unit: str = "") -> str:
+        """Return in one line what the estimates are made by, and how far off they were."""
+        notes, parts = self.notes, [self.method]
+        if "why_no_network" in notes:
+            parts[0] += f" (no network: {notes['why_no_network']})"
+        if "mae_kept" in notes:
+            error = f"MAE at hidden sensors {notes['mae_kept']:.3g} {unit}".rstrip()
+            if self.network is not None:
+                error += f", by interpolation alone {notes['mae_interpolation']:.3g}"
+                error += f"; {100 * self.trust:.0f} % of the network's correction kept"
+            parts.append(error)
+        if "fit_seconds" in notes:
+            parts.append(f"fitted in {notes['fit_seconds']:.0f} s")
+        return "; ".join(parts)
+
     def rings_m(self) -> FloatArray:
         """Return the outer limits of the rings of distance that have bounds of their own."""
         near, far = self.near_m, self.far_m

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stgraph.errors import InputError
+from stgraph.evaluation import minutes_in_words
 from stgraph.forecasting import Forecaster
 from stgraph.graph import BoolArray, FloatArray, IntArray, STGraph
 from stgraph.inputs import Source
@@ -38,6 +39,11 @@ _MAX_STEPS = 400
 _N_FOLDS = 3
 IDW, INTERPOLATION, KEPT = "inverse distance", "graph interpolation", "what is written"
 LIMIT, IDW_LIMIT = "share of the speed limit", "inverse distance of that share"
+_IN_WORDS = {
+    IDW: "inverse distance weighting",
+    LIMIT: "one share of the speed limit everywhere",
+    IDW_LIMIT: "inverse distance weighting of the share of the speed limit",
+}
 
 
 @dataclass(frozen=True)
@@ -60,16 +66,45 @@ class Holdout:
         return whole.drop(columns="support")
 
     def verdict(self) -> str:
-        """Return in one sentence whether the estimates are worth having."""
+        """Return in one sentence whether the estimates are worth having, and where they are not."""
         mae = self.summary().pivot_table(index="minutes", columns="method", values="mae")
-        gain = 100 * (1 - mae[KEPT] / mae[IDW])
-        words = f"At sensors that were hidden ({100 * self.share:.0f} %, {self.n_draws} draws) "
-        better = gain.min() > 0
-        how = "below" if better else "NOT everywhere below"
-        return words + (
-            f"the error is {gain.min():.0f} to {gain.max():.0f} % {how} that of inverse distance "
-            "weighting in space."
+        draws = f"{self.n_draws} draw" + "s" * (self.n_draws != 1)
+        start = f"At hidden sensors ({100 * self.share:.0f} %, {draws})"
+        if KEPT not in mae:
+            return f"{start} nothing was observed, so nothing is known about the estimates."
+        simple = mae[[name for name in (IDW, LIMIT, IDW_LIMIT) if name in mae]]
+        best, name = simple.min(axis=1), simple.idxmin(axis=1).map(_IN_WORDS)
+        gain = 100 * (1 - mae[KEPT] / best.where(best > 0)).fillna(0.0)
+        # at equal errors the simple one wins
+        won, lost = gain[mae[KEPT] < best], gain[mae[KEPT] >= best]
+        if lost.empty:
+            return (
+                f"{start} what is written beats {_listed(name.unique(), 'and')} at all "
+                f"{len(won)} horizons: its MAE is {_span(won)} lower."
+            )
+        better = f"better {_when(won.index)} (MAE {_span(won)} lower) but " if len(won) else ""
+        whose = _listed(name[lost.index].unique(), "or")
+        return (
+            f"{start} what is written is {better}no better than {whose} {_when(lost.index)} "
+            f"(MAE {_span(-lost)} higher): guesses are worth no more than that there."
         )
+
+
+def _span(percent: pd.Series[float]) -> str:
+    """Return from where to where some percentages go."""
+    low, high = f"{percent.min():.0f}", f"{percent.max():.0f}"
+    return f"{low.replace('-0', '0')} %" if low == high else f"{low} to {high} %"
+
+
+def _when(minutes: pd.Index[float]) -> str:
+    """Return horizons in words."""
+    return _listed(["now" if one == 0 else f"in {minutes_in_words(one)}" for one in minutes], "and")
+
+
+def _listed(words: Iterable[str], last: str) -> str:
+    """Return words as one would say them: a, b and c."""
+    *most, end = words
+    return f"{', '.join(most)} {last} {end}" if most else end
 
 
 def evaluate_holdout(
@@ -87,6 +122,7 @@ def evaluate_holdout(
     n_draws: int = 3,
     steps: Sequence[int] = (3, 6, 12),
     learn: bool = True,
+    limits: bool = True,
     n_batches: int = 1200,
     seed: int = 0,
 ) -> Holdout:
@@ -118,6 +154,9 @@ def evaluate_holdout(
         Horizons to measure, counted from 1.
     learn, n_batches
         Whether the network is tried, and how long it learns.
+    limits
+        Compare with shares of the speed limit, where all sensors have one. False for limits that
+        are guesses themselves.
     seed
         Of the draws and everything else random.
 
@@ -140,6 +179,7 @@ def evaluate_holdout(
             "others; give more, or evaluate without a hold-out"
         )
     position = graph.feature_positions("target")[0]
+    unit = graph.features[position].unit
     values = np.where(graph.mask[..., position], graph.values[..., position], np.nan)
     values = values[:, columns].astype(np.float32)
     rows: list[_Row] = []
@@ -148,7 +188,7 @@ def evaluate_holdout(
         hidden = np.sort(generator.permutation(n_sensors)[:n_hidden])
         visible = np.ones(n_sensors, dtype=bool)
         visible[hidden] = False
-        test = _Test(values, among, hidden, visible, train_steps, tune_steps)
+        test = _Test(values, among, hidden, visible, train_steps, tune_steps, limits)
         estimator = fit_estimator(
             np.where(visible, values[:train_steps], np.float32(np.nan)),
             among,
@@ -166,8 +206,8 @@ def evaluate_holdout(
             shown, model = _forecaster_for(graph, columns[hidden], forecaster, refit)
             at = shown.node_ids.get_indexer(graph.node_ids[columns])
             rows += _measure_forecasts(test, estimator, in_space, model, shown, at, steps)
-        logger.info("hold-out %d of %d: %s", draw + 1, n_draws, estimator.notes)
-    return Holdout(_tabulate(rows), graph.features[position].unit, share, n_draws)
+        logger.info("hold-out %d of %d: %s", draw + 1, n_draws, estimator.in_words(unit))
+    return Holdout(_tabulate(rows), unit, share, n_draws)
 
 
 def fit_factors(
@@ -249,6 +289,7 @@ class _Test:
     visible: BoolArray
     train_steps: int
     tune_steps: int
+    limits: bool  # speed limits are worth comparing with
 
     def around(self, n_each: int = N_EACH) -> Surroundings:
         """Return what is visible around the hidden sensors."""
@@ -377,7 +418,7 @@ def _rows(
     inside = np.where(np.isfinite(came), (came >= bounds[1]) & (came <= bounds[2]), np.nan)
     limits = around.sensors.reference.astype(np.float32)
     rows = []
-    if np.isfinite(limits).all():
+    if test.limits and np.isfinite(limits).all():
         shares = read / limits
         usual = np.nanmedian(shares) * limits[test.hidden]
         in_share = in_space(shares, wide) * limits[test.hidden]

@@ -14,7 +14,7 @@ import shapely
 from stgraph.errors import GraphError, InputError
 from stgraph.graph import Feature, STGraph
 from stgraph.kriging.estimator import Estimator, fit_estimator
-from stgraph.kriging.holdout import evaluate_holdout
+from stgraph.kriging.holdout import Holdout, evaluate_holdout
 from stgraph.kriging.interpolation import InverseDistance, Kernel, fit_kernel, hide, interpolate
 from stgraph.kriging.surroundings import SUPPORT, Surroundings, surround_segments, surround_stations
 
@@ -306,6 +306,75 @@ def test_hold_out_tells_errors_and_coverage(make_stations: Callable[..., STGraph
     assert table["mae"].max() < 0.3 * graph.values.std()
     assert 50 < table.loc["what is written", "coverage_percent"] <= 100
     assert "inverse distance weighting" in result.verdict()
+
+
+@pytest.mark.parametrize(
+    ("written", "simple", "limit", "says"),
+    [
+        (
+            [3.0, 4.0],
+            [4.0, 5.0],
+            None,
+            "beats inverse distance weighting at all 2 horizons: its MAE is 20 to 25 % lower.",
+        ),
+        (
+            [3.0, 5.1],
+            [4.0, 5.0],
+            None,
+            "is better now (MAE 25 % lower) but no better than inverse distance weighting in 1 h "
+            "(MAE 2 % higher): guesses are worth no more than that there.",
+        ),
+        (
+            [4.0, 6.0],
+            [5.0, 5.0],
+            [2.0, 6.0],
+            "is no better than one share of the speed limit everywhere or inverse distance "
+            "weighting now and in 1 h (MAE 20 to 100 % higher): guesses are worth no more than "
+            "that there.",
+        ),
+        (
+            [5.0, 5.0],
+            [5.0, 5.0],
+            None,
+            "is no better than inverse distance weighting now and in 1 h (MAE 0 % higher): "
+            "guesses are worth no more than that there.",
+        ),
+    ],
+)
+def test_the_verdict_says_what_is_better_where(
+    written: list[float], simple: list[float], limit: list[float] | None, says: str
+) -> None:
+    """Protects the sentence under the table: no signs to guess at, and ties go to the simple."""
+    methods = {"what is written": written, "inverse distance": simple}
+    methods |= {} if limit is None else {"share of the speed limit": limit}
+    rows = [
+        {"minutes": minutes, "method": method, "support": "all", "mae": mae}
+        for method, errors in methods.items()
+        for minutes, mae in zip([0.0, 60.0], errors, strict=True)
+    ]
+    verdict = Holdout(pd.DataFrame(rows), "km/h", 0.2, 1).verdict()
+    assert verdict == f"At hidden sensors (20 %, 1 draw) what is written {says}"
+
+
+def test_what_was_fitted_is_said_in_a_line(make_stations: Callable[..., STGraph]) -> None:
+    """Protects the log: words and a unit, no dict; and why there is no network."""
+    notes = {"mae_interpolation": 0.8304, "mae_kept": 0.7821, "trust": 0.9, "fit_seconds": 33.7}
+    plain = Estimator(**LIMITS, notes=notes)
+    assert plain.in_words("mph") == (
+        "interpolation; MAE at hidden sensors 0.782 mph; fitted in 34 s"
+    )
+    from stgraph.kriging.network import SensorAttention, n_static
+
+    learned = Estimator(**LIMITS, notes=notes, network=SensorAttention(n_static()), trust=0.9)
+    assert learned.in_words("mph") == (
+        "attention over sensors; MAE at hidden sensors 0.782 mph, by interpolation alone 0.83; "
+        "90 % of the network's correction kept; fitted in 34 s"
+    )
+    assert (
+        _fit(make_stations(24))
+        .in_words()
+        .startswith("interpolation (no network: not asked for); MAE at hidden sensors ")
+    )
 
 
 # ------------------------------------------------------------------------------------- bad input

@@ -20,7 +20,7 @@ from stgraph.configfile import read_config
 from stgraph.errors import CheckpointError, ConfigError, InputError
 from stgraph.graph import Feature, STGraph
 from stgraph.neighbours.line_graph import build_line_graph
-from stgraph.segments import forecast_segments, load_fitted, load_segments
+from stgraph.segments import forecast_segments, load_fitted, load_segments, measure_segments
 
 N_STEPS = 200
 CONFIG = """\
@@ -197,6 +197,23 @@ def test_the_hold_out_is_a_table(done: tuple[JobConfig, pipeline.JobResult]) -> 
     assert set(table["minutes"]) == {0, 60, 120, 240}
     assert result.holdout is not None
     assert "inverse distance weighting" in result.holdout.verdict()
+
+
+@pytest.mark.parametrize(("guessed", "compared"), [(2, True), (3, False)])
+def test_guessed_speed_limits_are_no_yardstick(
+    done: tuple[JobConfig, pipeline.JobResult], guessed: int, compared: bool
+) -> None:
+    """Protects the table: the limits of six segments count only if fewer than half are guesses."""
+    config, result = done
+    segments = load_segments(config, result.graph)
+    assert segments is not None
+    imputed = np.zeros(13, dtype=bool)
+    imputed[np.flatnonzero(segments.around.own >= 0)[:guessed]] = True
+    nodes = segments.graph.nodes.assign(speed_imputed=imputed)
+    told = replace(segments, graph=segments.graph.replace(nodes=nodes))
+    split = pipeline.split_job(config, result.graph)
+    found = measure_segments(config, result.graph, split, result.forecaster, told)
+    assert ("share of the speed limit" in set(found.table["method"])) == compared
 
 
 def test_commands_go_on_from_the_checkpoint(
