@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,8 +29,8 @@ from stgraph.neighbours._places import Places, check_count, check_length, start_
 from stgraph.neighbours._roads import Roads, find_turns, find_twins, read_roads_graph
 from stgraph.neighbours._routes import Spots, build_route_graph, count_parts, search
 from stgraph.neighbours.gaussian import check_threshold
-from stgraph.neighbours.snapping import Side, Snapping, snap_stations
-from stgraph.report import Report
+from stgraph.neighbours.snapping import UNKNOWN_DIRECTION, Side, Snapping, snap_stations
+from stgraph.report import Finding, Report
 
 Ways = Literal["drive", "drive_service", "walk", "bike", "all"]
 
@@ -128,7 +129,7 @@ def build_network(
         road_column=road_column,
         side=side,
     )
-    report.extend(snapping.report)
+    report.extend(_findings(snapping))
     segments = cast("Roads", read_roads_graph(road_graph, Report()))  # snapping to them worked
 
     kernel = weight == "gaussian"
@@ -177,6 +178,14 @@ def _reach(sigma_m: float | None, threshold: float, max_length_m: float) -> floa
 def _kernel_reach(threshold: float) -> float:
     """Return how many sigmas long a pair may be whose weight reaches the threshold."""
     return float(np.sqrt(-np.log(threshold))) * (1 + 1e-9)
+
+
+def _findings(snapping: Snapping) -> Iterable[Finding]:
+    """Return what snapping found; here a station without a direction counts for both."""
+    for finding in snapping.report:
+        both = UNKNOWN_DIRECTION in finding.what
+        todo = "both directions count for them; give `heading_column` or `side` to tell them apart"
+        yield replace(finding, todo=todo) if both else finding
 
 
 def _on_road(snapping: Snapping) -> IntArray:

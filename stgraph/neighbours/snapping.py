@@ -29,7 +29,10 @@ from stgraph.report import Report
 Side = Literal["left", "right"]
 
 WHERE = "`stations`"
+UNKNOWN_DIRECTION = "lie on two-way streets and nothing tells the direction"
 _SHOWN = 5  # ids listed in findings
+_ELSEWHERE_M = 1000.0  # stations that are all further than this from every road are elsewhere
+_LIMIT = "`max_snap_m` (of `snap_stations`: `max_distance_m`)"  # as jobs and as Python call it
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,13 +291,19 @@ def _check_reach(
     if len(found.station):
         return
     nearest = found.nearest_m[np.isfinite(found.nearest_m)]
-    away = f"the nearest is {nearest.min():,.0f} m away" if len(nearest) else "none has a place"
-    guess = _guess_swapped(places, network) or (
-        "check the CRS of both, or raise `max_distance_m` if that is as it should be"
-    )
+    away = f"the nearest is {_distance(nearest.min())} away" if len(nearest) else "none has a place"
+    guess = f"check the CRS of both, or raise {_LIMIT} if that is as it should be"
+    if len(nearest) and nearest.min() > max(_ELSEWHERE_M, max_distance_m):
+        away += "; stations and roads do not overlap"
+        guess = "give roads of the area where the stations are, or check the CRS of both"
     what = f"no station is within {max_distance_m:g} m of a road; {away}"
-    report.error(WHERE, what, guess, count=len(places))
+    report.error(WHERE, what, _guess_swapped(places, network) or guess, count=len(places))
     report.raise_errors(GraphError, title="cannot snap stations")
+
+
+def _distance(metres: float) -> str:
+    """Return a distance in words, long ones in kilometres."""
+    return f"{metres:,.0f} m" if metres < 10_000 else f"{metres / 1000:,.0f} km"
 
 
 def _guess_swapped(places: gpd.GeoDataFrame, network: Roads) -> str:
@@ -380,9 +389,10 @@ def _ids_or_missing(ids: IntArray, position: IntArray) -> Any:
 def _note_findings(table: gpd.GeoDataFrame, max_distance_m: float, report: Report) -> None:
     """Note how many stations were not snapped, or not for sure."""
     todo = {
-        "no place": "they have no coordinates and were not snapped",
+        "no place": "have no coordinates and were not snapped",
         "too far": f"are further than {max_distance_m:g} m from every road and were not snapped",
-        "ambiguous": "fit several roads; see `candidates`, and give headings or road names",
+        "ambiguous": "fit several roads; see them in the layer `candidates`, which `stgraph graph "
+        "snap` writes, and give `heading_column` or `road_column`",
     }
     for status, what in todo.items():
         ids = list(table.index[table["status"] == status])
@@ -393,7 +403,7 @@ def _note_findings(table: gpd.GeoDataFrame, max_distance_m: float, report: Repor
     if open_:
         report.warning(
             WHERE,
-            f"{open_} lie on two-way streets and nothing tells the direction",
+            f"{open_} {UNKNOWN_DIRECTION}",
             "the segment with the lower id was taken; give `heading_column` or `side`",
             count=open_,
         )

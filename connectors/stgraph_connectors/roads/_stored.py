@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 import shapely
 
 from stgraph.errors import DataError, GraphError
@@ -120,6 +121,7 @@ def _to_junctions(segments: STGraph, name: str, report: Report) -> STGraph | Non
         return None
     ids, position = np.unique(ends, return_inverse=True)
     source, target = position.reshape(2, -1).astype(np.int64)
+    crs = cast("pyproj.CRS", segments.nodes.crs)  # there is one, else there are no ends
     lines = np.asarray(segments.nodes.geometry, dtype=object)
     points = np.full(len(ids), None, dtype=object)
     for at, junction in ((-1, target), (0, source)):
@@ -127,14 +129,14 @@ def _to_junctions(segments: STGraph, name: str, report: Report) -> STGraph | Non
     table = segments.nodes.drop(columns=[*_ENDS, "kind", "reverse_id"], errors="ignore")
     table = table.reset_index(names="segment_id")
     if "length_m" not in table:
-        table["length_m"] = measure_lines(lines, table.crs).length_m
+        table["length_m"] = measure_lines(lines, crs).length_m
     kept = {key: note for key, note in segments.provenance.items() if key != "graph"}
     forbidden = _forbidden(segments, source, target, len(ids))
     if len(forbidden):
         kept["restrictions"] = segments.node_ids.to_numpy()[forbidden].tolist()
     index = pd.Index(ids, name="junction_id")
     return STGraph(
-        nodes=gpd.GeoDataFrame({"kind": "junction"}, geometry=points, index=index, crs=table.crs),
+        nodes=gpd.GeoDataFrame({"kind": "junction"}, geometry=points, index=index, crs=crs),
         edge_index=np.stack([source, target]),
         edge_weight=table["length_m"].to_numpy(dtype=np.float32),
         weight_unit="m",
@@ -146,6 +148,9 @@ def _to_junctions(segments: STGraph, name: str, report: Report) -> STGraph | Non
 
 def _read_ends(segments: STGraph, where: str, report: Report) -> Any:
     """Return the junctions from which and to which segments run, (2, S), or note none."""
+    if segments.nodes.crs is None:
+        report.error(where, "has no CRS", "build the file from roads that name one")
+        return None
     missing = [column for column in _ENDS if column not in segments.nodes]
     todo = "fill them in, or build the file with nodes=junctions"
     if missing:

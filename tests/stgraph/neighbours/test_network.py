@@ -144,6 +144,12 @@ def test_station_for_both_directions() -> None:
     stations = make_stations({"x": (500, -3), "y": (2400, 3), "z": (700, 1)})
     graph = build_network(stations, make_roads(CROSS, ["a-b", "b-c", "c-d"]), weight="length")
     assert lengths(graph) == {"xy": 1900, "yx": 1900, "xz": 200, "zx": 200, "yz": 1700, "zy": 1700}
+    said = next(str(f) for f in graph.report if "nothing tells the direction" in f.what)
+    assert "3 lie on two-way streets" in said
+    assert said.endswith(
+        "both directions count for them; give `heading_column` or `side` to tell them apart"
+    )
+    assert "lower id" not in str(graph.report)
 
 
 def test_stations_at_the_same_spot() -> None:

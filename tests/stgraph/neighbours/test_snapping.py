@@ -292,7 +292,7 @@ def test_no_place_is_reported_and_not_snapped() -> None:
     snapping = snap_stations(stations, ONE_WAY)
     assert snapping.stations["status"].tolist() == ["snapped", "no place"]
     assert snapping.stations["reason"].tolist() == ["", "no coordinates"]
-    assert "1 they have no coordinates" in str(snapping.report)
+    assert "1 have no coordinates" in str(snapping.report)
 
 
 @pytest.mark.parametrize("place", [shapely.Point(), shapely.Point(np.nan, 1.0)])
@@ -301,6 +301,18 @@ def test_coordinates_that_are_no_numbers(place: Any) -> None:
     stations.loc["b", "geometry"] = place
     with pytest.raises(GraphError, match=r"empty or not finite geometry at \['b'\]"):
         snap_stations(stations, ONE_WAY)
+
+
+def test_stations_near_no_road_say_why() -> None:
+    """A limit that is too small is raised; other places need other roads."""
+    with pytest.raises(GraphError, match=r"the nearest is 90 m away; .* or raise `max_snap_m` \("):
+        snap_stations(make_stations((300, 90), (300, 900)), ONE_WAY)
+    with pytest.raises(GraphError, match=r"is 1,000 km away; stations and roads do not overlap; "):
+        snap_stations(make_stations((300, 1e6)), ONE_WAY)
+    with pytest.raises(GraphError) as caught:
+        snap_stations(make_stations((300, 5e3)), ONE_WAY)
+    assert "give roads of the area where the stations are" in str(caught.value)
+    assert "raise" not in str(caught.value)
 
 
 def test_swapped_coordinates_are_guessed() -> None:
@@ -327,11 +339,6 @@ def test_a_plan_that_is_nowhere_on_earth_is_measured_as_it_is() -> None:
         snap_stations(make_stations((300, -4)), roads)
     with pytest.raises(GraphError, match="`stations`: is in plan, which is nowhere on Earth"):
         snap_stations(stations, ONE_WAY)
-
-
-def test_other_place_on_earth() -> None:
-    with pytest.raises(GraphError, match=r"nearest is 4,950 m away; check the CRS of both"):
-        snap_stations(make_stations((300, 4950)), ONE_WAY)
 
 
 def _missing_length() -> STGraph:
