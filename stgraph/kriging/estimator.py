@@ -17,7 +17,14 @@ import numpy.typing as npt
 
 from stgraph.errors import InputError
 from stgraph.graph import BoolArray, FloatArray, IntArray
-from stgraph.kriging.interpolation import Hiding, Kernel, draw_hidings, fit_kernel, interpolate
+from stgraph.kriging.interpolation import (
+    Hiding,
+    Kernel,
+    draw_hidings,
+    fit_kernel,
+    interpolate,
+    median_of,
+)
 from stgraph.kriging.network import SensorAttention, errors_at, fit_attention, predict
 from stgraph.kriging.surroundings import Surroundings
 from stgraph.shrinkage import smallest_share
@@ -139,7 +146,8 @@ class Estimator:
         -------
         FloatArray
             (H, M, 4). The bounds hold what is not known about the future and what is not known
-            about the place. A place with a sensor of its own has that sensor's forecast.
+            about the place. A place with a sensor of its own has that sensor's forecast; without
+            any support the bounds are at least as wide as those with some usually are.
         """
         seen = np.ones(forecast.shape[1], dtype=bool) if visible is None else visible
         around = replace(around, own=np.where((around.own >= 0) & seen[around.own], around.own, -1))
@@ -150,6 +158,8 @@ class Estimator:
         shift = interpolate(forecast[..., 0] - forecast[..., 2], around, seen, self.kernel)
         # a guess is never surer than the sensors that it is made from
         below, above = (np.maximum(f * w, a) for f, w, a in zip(factor, sides, least, strict=True))
+        at_sensors = forecast[:, seen, 3] - forecast[:, seen, 1]
+        below, above = widen_unsupported(below, above, kind, at_sensors)
         parts = [median + shift, median - below, median, median + above]
         carried = np.stack(parts, axis=-1)
         own = around.own >= 0
@@ -354,6 +364,44 @@ def _with_bounds(estimator: Estimator, folds: Sequence[_Fold]) -> Estimator:
             bounds[ring] = conformal_quantile(np.concatenate(parts))
         sides.append(never_narrower(bounds, unknown=2.0))  # about 90 % of a bell curve
     return replace(estimator, floor=floor, below=sides[0], above=sides[1])
+
+
+def widen_unsupported(
+    below: FloatArray, above: FloatArray, kind: IntArray, at_sensors: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return bounds that are nowhere narrower at "none" than they usually are where there is more.
+
+    Sensors that agree by chance, as all do at night, say nothing about places far away from them.
+
+    Parameters
+    ----------
+    below, above
+        (H, M) how far the places may be off to both sides, NaN where unknown.
+    kind
+        (M,) positions in `SUPPORT`.
+    at_sensors
+        (H, S) widths of the forecasts of the sensors themselves.
+
+    Returns
+    -------
+    tuple
+        The same with "none" at least as wide, at each step, as the root mean square and the median
+        of the widths of sensors, of near and of far places.
+    """
+    width = below + above
+    usual = [_usual(at_sensors), *(_usual(width[:, kind == one]) for one in (1, 2))]
+    lack = np.maximum(np.max(usual, axis=0)[:, None] - width, 0) * (kind == 3)
+    share = np.where(width > 0, below / np.where(width > 0, width, 1), 0.5)
+    return below + lack * share, above + lack * (1 - share)
+
+
+def _usual(widths: FloatArray) -> FloatArray:
+    """Return the larger of root mean square and median of what is known in each row, else 0."""
+    known = np.isfinite(widths)
+    n = np.maximum(known.sum(axis=1), 1)
+    mean_square = np.square(np.where(known, widths, 0), dtype=np.float64).sum(axis=1) / n
+    middle = np.nan_to_num(median_of(widths))
+    return np.asarray(np.maximum(np.sqrt(mean_square), middle), dtype=np.float32)
 
 
 def conformal_quantile(scores: FloatArray) -> float:

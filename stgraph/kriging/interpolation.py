@@ -119,12 +119,12 @@ def area_values(
     relative = np.where(np.isfinite(reference), reference / typical, 1.0)
     relative = np.asarray(np.power(relative, share), dtype=np.float32)
     seen = (values[:, visible] / relative[visible]).astype(np.float32)
-    of_all = _median(seen)  # (T,) NaN where nothing is known
+    of_all = median_of(seen)  # (T,) NaN where nothing is known
     result = np.repeat(of_all[:, None], len(around), axis=1)
     for code in np.unique(around.places.group[around.places.group >= 0]):
         members = seen[:, group[visible] == code]
         n = np.isfinite(members).sum(axis=1)
-        own = np.where(n > 0, _median(members), of_all)
+        own = np.where(n > 0, median_of(members), of_all)
         trust = n / (n + _CLASS_POOLING)
         mixed = trust * own + (1 - trust) * of_all
         result[:, around.places.group == code] = mixed[:, None]
@@ -132,7 +132,7 @@ def area_values(
     return np.asarray(result * ours**share, dtype=np.float32)
 
 
-def _median(values: FloatArray) -> FloatArray:
+def median_of(values: FloatArray) -> FloatArray:
     """Return the median of what is known in each row, NaN where nothing is."""
     known = np.isfinite(values)
     n = known.sum(axis=1)

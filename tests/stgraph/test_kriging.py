@@ -6,14 +6,21 @@ import itertools
 from collections.abc import Callable
 
 import geopandas as gpd
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from hypothesis import strategies as st
 
 from stgraph.errors import GraphError, InputError
 from stgraph.graph import Feature, STGraph
-from stgraph.kriging.estimator import Estimator, fit_estimator
+from stgraph.kriging.estimator import (
+    Estimator,
+    fit_estimator,
+    never_narrower,
+    widen_unsupported,
+)
 from stgraph.kriging.holdout import Holdout, evaluate_holdout
 from stgraph.kriging.interpolation import InverseDistance, Kernel, fit_kernel, hide, interpolate
 from stgraph.kriging.surroundings import SUPPORT, Surroundings, surround_segments, surround_stations
@@ -208,6 +215,59 @@ def test_bounds_widen_with_distance(make_stations: Callable[..., STGraph]) -> No
     assert (np.diff(fitted.above) >= 0).all()
     assert fitted.network is None
     assert "not asked for" in fitted.notes["why_no_network"]
+
+
+@hypothesis.given(
+    seed=st.integers(0, 2**32 - 1),
+    calm=st.sampled_from([0.0, 0.01, 1.0, 30.0]),
+    silent=st.booleans(),
+)
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_no_support_is_never_sure(seed: int, calm: float, silent: bool) -> None:
+    """Protects the map: at every step the width at "none" is at least that of far, near and own.
+
+    Whatever is forecast and fitted; each place at "none" against what is usual in a class. A place
+    with a sensor has that sensor's forecast, no wider and no narrower.
+    """
+    random = np.random.default_rng(seed)
+    street = _street([1000.0] * 14)
+    at = np.sort(random.choice(6, 4, replace=False))
+    around, _ = surround_segments(street, at, np.full(4, 500.0), reach_m=6000.0)
+    forecast = np.sort(random.normal(50, calm, (3, 4, 4)), axis=-1).astype(np.float32)
+    forecast = forecast[..., [1, 0, 2, 3]]
+    visible = np.ones(4, dtype=bool)
+    if silent:
+        visible[0], forecast[:, 0] = False, np.nan
+    around = around.thin(visible, 4)
+    estimator = Estimator(
+        **LIMITS,
+        floor=float(random.uniform(0, 1)),
+        below=never_narrower(random.uniform(0, 3, 5), unknown=1.0),
+        above=never_narrower(random.uniform(0, 3, 5), unknown=1.0),
+        factors=np.sort(random.uniform(0, 2, (2, 3))).astype(np.float32),
+        kernel=Kernel(prior=float(random.choice([1e-6, 0.1, 10]))),
+    )
+    carried = estimator.carry(forecast, around, visible)
+    np.testing.assert_array_equal(carried[:, at[visible]], forecast[:, visible])
+    width = carried[..., 3] - carried[..., 1]
+    kind = around.support(**LIMITS)
+    least = width[:, kind == 3].min(axis=1) + 1e-3
+    for one in range(3):
+        others = width[:, kind == one]
+        if others.size:
+            assert (least >= others.mean(axis=1)).all(), SUPPORT[one]
+            assert (least >= np.median(others, axis=1)).all(), SUPPORT[one]
+
+
+def test_places_without_support_are_as_wide_as_far_ones() -> None:
+    """Protects the floor: root mean square of 3 and 4 + 4 is 6.04; what is wider stays."""
+    below = np.array([[1.0, 4.0, 0.5, 9.0, 0.0, np.nan]], dtype=np.float32)
+    above = np.array([[2.0, 4.0, 1.5, 9.0, 0.0, np.nan]], dtype=np.float32)
+    kind = np.array([2, 2, 3, 3, 3, 3])
+    low, high = widen_unsupported(below, above, kind, np.array([[2.0, 2.0]], np.float32))
+    np.testing.assert_allclose((low + high)[0], [3, 8, 6.0415, 18, 6.0415, np.nan], rtol=1e-4)
+    np.testing.assert_allclose(low[0, 2] / high[0, 2], 1 / 3, rtol=1e-4)  # as lopsided as before
+    np.testing.assert_allclose(low[0, 4], high[0, 4])
 
 
 def test_bounds_hold_at_sensors_that_were_hidden(make_stations: Callable[..., STGraph]) -> None:
