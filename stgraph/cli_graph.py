@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,10 @@ from stgraph import registry
 from stgraph.errors import ConfigError, InputError, OutputError, nearest_name
 
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
+    import geopandas as gpd
+
     from stgraph.config import JobConfig
+    from stgraph.neighbours.snapping import Snapping
 
 graph = typer.Typer(no_args_is_help=True, help="Build a graph as layers, and say what it is like.")
 
@@ -97,6 +102,124 @@ def info(
     terminal.print_pairs(facts, title=what)
     if len(built.report):
         terminal.print_findings(built.report, title="What was found")
+
+
+@graph.command()
+def snap(
+    stations: Annotated[
+        str, typer.Argument(metavar="STATIONS|JOB", help="File of stations, or the TOML of a job.")
+    ],
+    roads: Annotated[
+        str | None, typer.Argument(metavar="[ROADS]", help="File of roads; a job has its own.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="File to write, .gpkg.")] = Path(
+        "snapping.gpkg"
+    ),
+    changes: Set = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Put stations onto roads as a job would, and write where, and what else was near."""
+    from stgraph import terminal
+
+    job = _snapping_job(stations, roads, changes or [])
+    _check_target(out, force=force)
+    snapping = _snap(job)
+    layers = {
+        "stations": snapping.stations.reset_index(names="station"),
+        "candidates": snapping.candidates,
+    }
+    _write_layers(layers, out)
+    counted = layers["stations"]["status"].value_counts()
+    counts = {str(status): int(n) for status, n in counted.items()}
+    if json:
+        findings = snapping.report.to_frame().to_dict(orient="records")
+        sizes = {"stations": len(layers["stations"]), "status": counts}
+        terminal.print_json({"outputs": [str(out)], **sizes, "findings": findings})
+        return
+    words = ", ".join(f"{n:,} {status}" for status, n in counts.items())
+    terminal.print_line(f"{out}: {len(layers['stations']):,} stations: {words}")
+    if len(snapping.report):
+        terminal.print_findings(snapping.report, title="What was found")
+
+
+def _snapping_job(stations: str, roads: str | None, changes: list[str]) -> JobConfig:
+    """Return the job that names stations and roads, or that is made of both files."""
+    from stgraph.configfile import check_tables, read_config
+
+    if stations.lower().endswith(".toml"):
+        if roads is not None:
+            raise ConfigError(
+                f"{stations} says which roads it has; leave {roads!r} out, or use others with "
+                "--set graph.roads=... or --set roads.source=..."
+            )
+        return read_config(stations, overrides=changes)
+    if roads is None:
+        raise ConfigError(f"the roads are missing; write: stgraph graph snap {stations} ROADS")
+    return check_tables(
+        {
+            "data": {"connector": "stations", "stations": stations},
+            "graph": {"method": "network", "roads": roads},
+        },
+        name="command line",
+        title=f"{stations} and {roads} cannot be used like this",
+        folder=Path.cwd(),
+        overrides=changes,
+    )
+
+
+def _snap(job: JobConfig) -> Snapping:
+    """Return where the stations of a job lie on its roads: those of [graph], or of [roads]."""
+    from stgraph import pipeline
+    from stgraph.config import GraphConfig, reveal
+    from stgraph.neighbours.snapping import snap_stations
+
+    options: dict[str, Any]
+    if job.graph.method == "network":
+        options = dict(job.graph.options)
+        name, where = "roads", {"source": options["roads"], "nodes": "junctions"}
+        where |= {"network": options.get("network")}
+    elif job.roads is not None:
+        options = dict(job.roads)
+        name, where = job.roads.connector, reveal(job.roads.options)
+    else:
+        raise ConfigError(
+            "this job has no roads: neither a table [roads] nor [graph] with method = 'network'; "
+            "write: stgraph graph snap STATIONS ROADS"
+        )
+    max_snap_m = options.get("max_snap_m", 50.0)
+    if not max_snap_m > 0:
+        raise ConfigError(f"`max_snap_m` is {max_snap_m!r}; use metres above 0")
+    bare = {"graph": GraphConfig(method="none"), "source": ()}
+    places = pipeline.connect_graph(job.model_copy(update=bare))
+    network = registry.load("connectors", name)(**where)
+    return snap_stations(
+        places,
+        network,
+        max_distance_m=max_snap_m,
+        heading_column=options.get("heading_column"),
+        road_column=options.get("road_column"),
+        side=options.get("side"),
+    )
+
+
+def _write_layers(layers: Mapping[str, gpd.GeoDataFrame], out: Path) -> None:
+    """Write tables as layers of a GeoPackage, which appears complete or not at all."""
+    import pyogrio
+
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as folder:
+            aside = Path(folder) / out.name
+            for name, layer in layers.items():
+                layer.to_file(aside, layer=name, driver="GPKG", engine="pyogrio")
+            aside.replace(out)
+    except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.FeatureError) as error:
+        raise OutputError(
+            f"cannot write {str(out)!r}: {error}; check free space and permissions, nothing was "
+            "left behind"
+        ) from error
 
 
 def _check_target(out: Path, *, force: bool) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import geopandas as gpd
 import pandas as pd
 import pytest
+import shapely
 from road_graphs import make_roads
 from stgraph_connectors.graph_file import read_graph
 from stgraph_connectors.sinks.graph_file import write_graph
@@ -162,6 +164,78 @@ def test_a_target_that_cannot_be_written_is_refused_before_anything_is_read(
     for name, message in (("a.shp", "does not end in .gpkg"), ("no/a.gpkg", "folder 'no' does")):
         assert main(["graph", "build", *STATIONS, "--out", name]) == 2
         assert message in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- stgraph graph snap
+
+
+def write_streets() -> None:
+    """Two roads 10 m apart at 52.51 north, both ways, where the stations b and c are."""
+    ends = [[(13.39, y), (13.41, y)] for y in (52.51, 52.5101)]
+    lines = gpd.GeoDataFrame({"way": ["E", "E"]}, geometry=shapely.linestrings(ends), crs=4326)
+    lines.to_file("streets.gpkg")
+    Path("near.csv").write_text(
+        "id,lat,lon,way\na,52.51,13.40,E\nb,52.51005,13.40,E\nc,52.6,13.4,W\n"
+    )
+
+
+def test_stations_on_roads_become_layers(capsys: Capture) -> None:
+    """Where each was put, and lines to all that was weighed: options as those of the builder."""
+    write_streets()
+    assert main(["graph", "snap", "near.csv", "streets.gpkg", "--out", "s.gpkg", "-q"]) == 0
+    out = capsys.readouterr().out
+    assert "s.gpkg: 3 stations: 1 snapped, 1 ambiguous, 1 too far" in out
+    stations = gpd.read_file("s.gpkg", layer="stations").set_index("station")
+    assert stations["status"].to_dict() == {"a": "snapped", "b": "ambiguous", "c": "too far"}
+    assert stations["direction"].tolist()[0] == "unknown"
+    candidates = gpd.read_file("s.gpkg", layer="candidates")
+    assert candidates["station"].tolist() == ["a", "b", "b", "b", "b"]
+    assert set(candidates.geom_type) == {"LineString"}
+    more = ["--set", "graph.heading_column=way", "--set", "graph.max_snap_m=2", "--json"]
+    assert main(["graph", "snap", "near.csv", "streets.gpkg", *more, "-q"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["outputs"] == ["snapping.gpkg"]
+    assert answer["status"] == {"too far": 2, "snapped": 1}
+    assert gpd.read_file("snapping.gpkg", layer="stations")["direction"][0] == "heading"
+    assert sorted(path.name for path in Path().glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        '[graph]\nmethod = "network"\nroads = "streets.gpkg"\nmax_snap_m = 6\nk = 1\n',
+        '[graph]\nmethod = "none"\n[roads]\nsource = "streets.gpkg"\nmax_snap_m = 6\n',
+    ],
+)
+def test_a_job_snaps_as_it_would(capsys: Capture, tables: str) -> None:
+    """The roads and options of [graph], or else of [roads]."""
+    write_streets()
+    Path("near.toml").write_text(f'[data]\nstations = "near.csv"\n{tables}')
+    assert main(["graph", "snap", "near.toml", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == {
+        "snapped": 1, "ambiguous": 1, "too far": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["near.csv"], "the roads are missing; write: stgraph graph snap near.csv ROADS"),
+        (["job.toml"], "this job has no roads: neither a table [roads] nor"),
+        (["job.toml", "streets.gpkg"], "says which roads it has; leave 'streets.gpkg' out"),
+        (["near.csv", "none.gpkg"], "none.gpkg: no such file"),
+        (["near.csv", "streets.gpkg", "--set", "graph.max_snap_m=-1"], "`max_snap_m` is -1"),
+        (["near.csv", "streets.gpkg", "--out", "a.shp"], "does not end in .gpkg"),
+    ],
+)
+def test_stations_that_cannot_be_snapped(
+    capsys: Capture, arguments: list[str], message: str
+) -> None:
+    write_streets()
+    before = set(Path().iterdir())
+    assert main(["graph", "snap", *arguments]) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert set(Path().iterdir()) == before
 
 
 def test_help_and_the_group_itself(capsys: Capture) -> None:
