@@ -282,10 +282,11 @@ def _positions(
     wrong = (np.abs(y) > 90) | (np.abs(x) > 360)
     if wrong.any():
         row, count = int(np.argmax(wrong)), int(wrong.sum())
-        what = f"({x[row]:g}, {y[row]:g}) are no degrees ({count} such row(s))"
-        swapped = bool((np.abs(x[wrong]) <= 90).all())
-        todo = "latitude and longitude look swapped" if swapped else "give WGS 84 degrees"
-        report.error(table.at(row, found[1]), what, todo, count=count)
+        what = f"latitude {y[row]:g}, longitude {x[row]:g} is outside of the globe"
+        todo = "give degrees of WGS 84"
+        if bool((np.abs(x[wrong]) <= 90).all() and (np.abs(y[wrong]) <= 360).all()):
+            what, todo = f"{what}, latitude and longitude look swapped", "swap the two columns"
+        report.error(table.at(row, found[1]), f"{what} ({count} point(s))", todo, count=count)
     return np.column_stack([x, y])
 
 
@@ -346,7 +347,14 @@ def _match(
     matched = match_points(network, xy, seconds, found.trip, options)
     if not (matched.segment >= 0).any():
         what = f"none of {len(xy):,} points is within {options.max_distance_m:g} m of a segment"
-        report.error(found.name, what, "check coordinates, roads and max_distance_m=")
+        todo = "check coordinates, roads and max_distance_m="
+        low, high = np.reshape(shapely.total_bounds(network.lines), (2, 2))
+        margin = (high - low).max()
+        there = np.column_stack(project.transform(*found.lon_lat.T[::-1]))
+        among = (there >= low - margin).all(axis=1) & (there <= high + margin).all(axis=1)
+        if among.mean() > 0.5:
+            what, todo = f"{what}: latitude and longitude look swapped", "swap the two columns"
+        report.error(found.name, what, todo)
     return matched
 
 
