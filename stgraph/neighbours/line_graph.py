@@ -80,7 +80,8 @@ def build_line_graph(
         from_junction=roads.node_ids[source],
         to_junction=roads.node_ids[target],
         reverse_id=np.where(back >= 0, ids[back], -1),
-    ).set_index("segment_id")
+    )
+    nodes.index = pd.Index(nodes.pop("segment_id"))
     provenance = {key: note for key, note in roads.provenance.items() if key != "restrictions"}
     graph = STGraph(nodes=nodes, zone=roads.zone, provenance=provenance)
     return finish_graph(
@@ -110,7 +111,8 @@ def _segments(roads: STGraph, report: Report) -> gpd.GeoDataFrame:
         if lines is None:
             return gpd.GeoDataFrame()
         edges = gpd.GeoDataFrame(table, geometry=lines, crs=crs)
-    edges = edges.reset_index(drop=True)
+    if not isinstance(edges.index, pd.RangeIndex):
+        edges = edges.reset_index(drop=True)
     if edges.active_geometry_name != "geometry":
         edges = edges.rename_geometry("geometry")
     if "segment_id" not in edges:
