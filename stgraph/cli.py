@@ -135,18 +135,22 @@ def check(
 ) -> None:
     """Check config and data, and say what a run would need; trains nothing."""
     from stgraph import pipeline, preflight, terminal
+    from stgraph.report import Report
+    from stgraph.segments import load_segments
 
     job = _read(config, changes)
     graph = pipeline.load_graph(job)
-    split = preflight.check_job(job, graph)
+    segments = load_segments(job, graph)
+    split = preflight.check_job(job, graph, segments=segments)
     if split.test:  # what is only fitted may come to know its future later
         preflight.check_known_future(job, graph)
-    sizes = preflight.job_sizes(job, graph, split)
+    sizes = preflight.job_sizes(job, graph, split, segments=segments)
+    report = Report([*graph.report, *(segments.findings() if segments else ())])
     if json:
-        findings = graph.report.to_frame().to_dict(orient="records")
+        findings = report.to_frame().to_dict(orient="records")
         terminal.print_json({"sizes": sizes, "findings": findings})
         return
-    terminal.print_findings(graph.report, title=f"What was found in the data of {config}")
+    terminal.print_findings(report, title=f"What was found in the data of {config}")
     terminal.print_pairs(sizes, title="What a run would work on")
     command = "run" if split.test else "fit"  # what is not tested cannot be measured
     terminal.print_line(f"{config} is ready: stgraph {command} {config}")

@@ -152,8 +152,8 @@ def fit_job(
     from stgraph.checkpoint import save_forecaster
     from stgraph.training import fit
 
-    split = check_job(config, graph)
     segments = segments or load_segments(config, graph)
+    split = check_job(config, graph, segments=segments)
     folder = config.run.folder
     logger.info("fitting %s to %d windows", config.model.name, len(split.train))
     forecaster = fit(

@@ -19,6 +19,7 @@ from stgraph.graph import Feature, STGraph
 from stgraph.preprocessing.calendar import build_calendar
 from stgraph.preprocessing.splits import Split, split_windows
 from stgraph.report import Report
+from stgraph.segments import Segments
 
 _REHEARSED_NODES = 50  # an output is tried out on this many nodes
 # measured growth of memory while training on METR-LA, Boroondara and Auckland, in batches of
@@ -36,8 +37,12 @@ def split_job(config: JobConfig, graph: STGraph) -> Split:
     )
 
 
-def check_job(config: JobConfig, graph: STGraph) -> Split:
-    """Return the split of a job, after raising what would otherwise fail only after training."""
+def check_job(config: JobConfig, graph: STGraph, *, segments: Segments | None = None) -> Split:
+    """Return the split of a job, after raising what would otherwise fail only after training.
+
+    With a table ``[roads]``, `segments` are its roads; without them outputs of segments are tried
+    out on the stations.
+    """
     split = split_job(config, graph)
     _check_edges(config, graph)
     _check_targets(graph, split)
@@ -45,7 +50,9 @@ def check_job(config: JobConfig, graph: STGraph) -> Split:
         _check_instant(config.forecast.at, config.windows.window, graph)
     _check_device(config.train.device)
     _check_folder(config.run.folder)
-    _rehearse_outputs(config, graph)
+    if segments is not None:
+        _check_holdout(config, segments)
+    _rehearse_outputs(config, graph, segments)
     return split
 
 
@@ -89,7 +96,9 @@ def _last_known_step(config: JobConfig, graph: STGraph) -> int:
     return int(seen[-1]) if len(seen) else graph.n_steps - 1
 
 
-def job_sizes(config: JobConfig, graph: STGraph, split: Split) -> dict[str, Any]:
+def job_sizes(
+    config: JobConfig, graph: STGraph, split: Split, *, segments: Segments | None = None
+) -> dict[str, Any]:
     """Return what a run would work on, with an estimate of the memory it needs."""
     targets = graph.feature_positions("target")
     windows, train = config.windows, config.train
@@ -115,6 +124,16 @@ def job_sizes(config: JobConfig, graph: STGraph, split: Split) -> dict[str, Any]
         "signal in memory (MB)": round(signal / 1e6, 1),
         "one batch of inputs (MB)": round(batch / 1e6, 1),
         **_training_memory(config, batch),
+        **({} if segments is None else _road_sizes(graph, segments)),
+    }
+
+
+def _road_sizes(graph: STGraph, segments: Segments) -> dict[str, Any]:
+    """Return how many segments a job forecasts, and what their values will rest on."""
+    return {
+        "segments": segments.graph.n_nodes,
+        "segments by support": segments.count_support(),
+        "stations on roads": f"{len(segments.stations)} of {graph.n_nodes}",
     }
 
 
@@ -189,18 +208,54 @@ def _check_folder(folder: Path) -> None:
         check_target(folder / "checkpoint")
 
 
-def _rehearse_outputs(config: JobConfig, graph: STGraph) -> None:
+def _check_holdout(config: JobConfig, segments: Segments) -> None:
+    """Refuse a hold-out for which there are too few stations on the roads."""
+    from stgraph.kriging.holdout import count_hidden  # loads torch
+
+    if config.roads is not None and config.roads.draws:
+        try:
+            count_hidden(len(segments.stations), share=config.roads.hide)
+        except InputError as error:
+            raise InputError(f"[roads] `hide`: {error} (`draws = 0`)") from error
+
+
+def _rehearse_outputs(config: JobConfig, graph: STGraph, segments: Segments | None) -> None:
     """Write every output once with made-up values, so that none fails after the training."""
     few = graph.select_nodes(graph.node_ids[:_REHEARSED_NODES])
+    forecasts = {"stations": _make_up(config, graph, few)}
+    if segments is not None:
+        # of every kind of support
+        order = np.argsort(-segments.support(), kind="stable")
+        chosen = np.linspace(0, len(order) - 1, min(len(order), _REHEARSED_NODES)).astype(np.int64)
+        some = segments.select(np.sort(order[chosen]))
+        roads = some.graph.replace(
+            nodes=some.with_support(graph.node_ids), edge_index=None, edge_weight=None, edges=None
+        )
+        forecasts["segments"] = _make_up(config, graph, roads)
+    problems = Report()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, output in enumerate(config.output, start=1):
+            try:
+                _rehearse(output, forecasts.get(output.of, forecasts["stations"]), Path(folder))
+            except STGraphError as error:
+                what = str(error).replace(f"{folder}{os.sep}", "")
+                problems.error(f"[[output]] {number}, {output.sink}", what)
+    problems.raise_errors(ConfigError, title="the outputs cannot be written")
+
+
+def _make_up(config: JobConfig, graph: STGraph, nodes: STGraph) -> STGraph:
+    """Return a forecast of some nodes as a job makes it of its graph, with numbers that rise."""
     targets = [graph.features[position] for position in graph.feature_positions("target")]
     names = [target.name + end for target in targets for end in ("", "_q10", "_q50", "_q90")]
     step = graph.step or pd.Timedelta(hours=1)
-    shape = (config.windows.horizon, few.n_nodes, len(names))
-    forecast = few.replace(
+    shape = (config.windows.horizon, nodes.n_nodes, len(names))
+    return nodes.replace(
+        weight_unit=nodes.weight_unit if nodes.n_edges else "1",
         time=pd.date_range(graph.time[-1] + step, periods=shape[0], freq=step),
         values=np.linspace(1, 2, math.prod(shape), dtype=np.float32).reshape(shape),
         mask=None,
         features=tuple(Feature(name, targets[0].unit) for name in names),
+        zone=graph.zone,
         provenance={
             "kind": "forecast",
             "issued_at": graph.time[-1].isoformat(),
@@ -209,15 +264,6 @@ def _rehearse_outputs(config: JobConfig, graph: STGraph) -> None:
             "horizon": shape[0],
         },
     )
-    problems = Report()
-    with tempfile.TemporaryDirectory() as folder:
-        for number, output in enumerate(config.output, start=1):
-            try:
-                _rehearse(output, forecast, Path(folder))
-            except STGraphError as error:
-                what = str(error).replace(f"{folder}{os.sep}", "")
-                problems.error(f"[[output]] {number}, {output.sink}", what)
-    problems.raise_errors(ConfigError, title="the outputs cannot be written")
 
 
 def _rehearse(output: OutputConfig, forecast: STGraph, folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -40,7 +40,47 @@ class Segments:
     stations: IntArray  # (S,) positions of the snapped stations among all stations
     around: Surroundings  # of the segments
     among: Surroundings  # of the snapped stations
+    near_m: float  # limits of the classes of support
+    far_m: float
     report: Report
+
+    def support(self) -> IntArray:
+        """Return per segment the position in `SUPPORT` of what its values rest on."""
+        return self.around.support(near_m=self.near_m, far_m=self.far_m)
+
+    def count_support(self) -> dict[str, int]:
+        """Return how many segments have which support."""
+        counts = np.bincount(self.support(), minlength=len(SUPPORT))
+        return dict(zip(SUPPORT, counts.tolist(), strict=True))
+
+    def findings(self) -> Report:
+        """Return what was found in the roads, where stations are, and what values rest on."""
+        # segments are not forecast along edges: that some have none says nothing
+        roads = [finding for finding in self.graph.report if finding.where != "`edges`"]
+        return Report([*roads, *self.report, *tell_support(self)])
+
+    def with_support(self, stations: pd.Index[Any]) -> gpd.GeoDataFrame:
+        """Return the table of segments with what the values of each rest on.
+
+        Parameters
+        ----------
+        stations
+            Ids of all stations.
+        """
+        own, distance = self.around.own, self.around.distance_m()
+        ids = np.asarray(stations[self.stations].astype(str), dtype=object)
+        station = ids[own]
+        station[own < 0] = None
+        return self.graph.nodes.assign(
+            support=np.asarray(SUPPORT)[self.support()],
+            support_m=np.where(np.isfinite(distance), distance, np.nan),
+            station=station,
+        )
+
+    def select(self, rows: IntArray) -> Segments:
+        """Return some of the segments."""
+        graph = self.graph.select_nodes(self.graph.node_ids[rows])
+        return replace(self, graph=graph, around=self.around.take(rows))
 
 
 def load_segments(config: JobConfig, graph: STGraph) -> Segments | None:
@@ -88,7 +128,7 @@ def place_stations(graph: STGraph, network: STGraph, roads: RoadsConfig) -> Segm
     offset = snapping.stations["offset_m"].to_numpy(dtype=np.float64)[rows]
     reach = max(2 * roads.far_m, 10_000.0)
     around, among = surround_segments(network, at, offset, reach_m=reach)
-    return Segments(network, rows, around, among, snapping.report)
+    return Segments(network, rows, around, among, roads.near_m, roads.far_m, snapping.report)
 
 
 def fit_segments(
@@ -195,9 +235,9 @@ def forecast_segments(
         )
         names += four
     units = dict(zip(forecast.feature_names, forecast.features, strict=True))
-    report = Report([*forecast.report, *segments.report, *_tell_support(segments, fitted)])
+    report = Report([*forecast.report, *segments.report, *tell_support(segments)])
     return segments.graph.replace(
-        nodes=_with_support(segments, forecast, fitted),
+        nodes=segments.with_support(forecast.node_ids),
         edge_index=None,
         edge_weight=None,
         edges=None,
@@ -250,32 +290,12 @@ def _says_limits(segments: Segments) -> bool:
     return bool(guessed[segments.around.own >= 0].mean() < 0.5)
 
 
-def _with_support(
-    segments: Segments, forecast: STGraph, fitted: Mapping[str, Estimator]
-) -> gpd.GeoDataFrame:
-    """Return the table of segments with what the values of each rest on."""
-    estimator = next(iter(fitted.values()))
-    around = segments.around
-    kind = around.support(near_m=estimator.near_m, far_m=estimator.far_m)
-    distance = around.distance_m()
-    ids = np.asarray(forecast.node_ids[segments.stations].astype(str), dtype=object)
-    station = ids[around.own]
-    station[around.own < 0] = None
-    return segments.graph.nodes.assign(
-        support=np.asarray(SUPPORT)[kind],
-        support_m=np.where(np.isfinite(distance), distance, np.nan),
-        station=station,
-    )
-
-
-def _tell_support(segments: Segments, fitted: Mapping[str, Estimator]) -> Report:
+def tell_support(segments: Segments) -> Report:
     """Return how many segments have which support."""
-    estimator = next(iter(fitted.values()))
-    kind = segments.around.support(near_m=estimator.near_m, far_m=estimator.far_m)
-    counts = np.bincount(kind, minlength=len(SUPPORT))
     report = Report()
-    words = ", ".join(f"{name} {count}" for name, count in zip(SUPPORT, counts, strict=True))
-    report.info("`support`", f"of {len(kind)} segments: {words}", "guesses are no measurements")
+    words = ", ".join(f"{name} {count}" for name, count in segments.count_support().items())
+    total = segments.graph.n_nodes
+    report.info("`support`", f"of {total} segments: {words}", "guesses are no measurements")
     unknown = int((~segments.around.connected).sum())
     if unknown:
         report.warning(

@@ -172,12 +172,7 @@ def evaluate_holdout(
     """
     columns = np.arange(graph.n_nodes) if columns is None else columns
     n_sensors = len(columns)
-    n_hidden = round(share * n_sensors)
-    if n_hidden < 1 or n_sensors - n_hidden < MIN_SENSORS:
-        raise InputError(
-            f"{n_sensors} sensors are too few to hide {100 * share:g} % and learn from the "
-            "others; give more, or evaluate without a hold-out"
-        )
+    n_hidden = count_hidden(n_sensors, share=share)
     position = graph.feature_positions("target")[0]
     unit = graph.features[position].unit
     values = np.where(graph.mask[..., position], graph.values[..., position], np.nan)
@@ -208,6 +203,23 @@ def evaluate_holdout(
             rows += _measure_forecasts(test, estimator, in_space, model, shown, at, steps)
         logger.info("hold-out %d of %d: %s", draw + 1, n_draws, estimator.in_words(unit))
     return Holdout(_tabulate(rows), unit, share, n_draws)
+
+
+def count_hidden(n_sensors: int, *, share: float) -> int:
+    """Return how many sensors a draw hides.
+
+    Raises
+    ------
+    InputError
+        That is none, or too few are left to learn from.
+    """
+    n_hidden = round(share * n_sensors)
+    if n_hidden < 1 or n_sensors - n_hidden < MIN_SENSORS:
+        raise InputError(
+            f"{n_sensors} sensors are too few to hide {100 * share:g} % and learn from the "
+            "others; give more, or evaluate without a hold-out"
+        )
+    return n_hidden
 
 
 def fit_factors(

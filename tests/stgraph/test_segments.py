@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from stgraph import pipeline, registry
 from stgraph.cli import main
 from stgraph.config import JobConfig
 from stgraph.configfile import read_config
-from stgraph.errors import CheckpointError, ConfigError, InputError
+from stgraph.errors import CheckpointError, ConfigError, InputError, OutputError
 from stgraph.graph import Feature, STGraph
 from stgraph.neighbours.line_graph import build_line_graph
 from stgraph.segments import forecast_segments, load_fitted, load_segments, measure_segments
@@ -229,6 +231,51 @@ def test_commands_go_on_from_the_checkpoint(
     shown = capsys.readouterr().out
     assert "where there is no sensor" in shown
     assert "what is written" in shown
+
+
+def test_check_looks_at_the_roads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects `check`: what the segments rest on is told, by hand; nothing is trained."""
+    job(tmp_path)
+    assert main(["check", str(tmp_path / "job.toml"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    sizes = answer["sizes"]
+    assert sizes["segments"] == 13
+    assert sizes["segments by support"] == {"own sensor": 6, "near": 5, "far": 1, "none": 1}
+    assert sizes["stations on roads"] == "6 of 7"
+    found = [finding["what"] for finding in answer["findings"]]
+    assert "1 segments are connected to no sensor" in found
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("roads.heading_column=dir", "`heading_column`: there is no column 'dir'"),
+        ("roads.hide=0.9", r"\[roads\] `hide`: 6 sensors are too few .* \(`draws = 0`\)"),
+        ("data.away=true", "no station is within 50 m of a road"),
+        ("output.1.sink=picky", r"\[\[output\]\] 2, picky: .*like own sensor"),
+    ],
+)
+def test_check_refuses_what_would_fail_after_training(
+    change: str,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Protects minutes of training: roads, snapping, hold-out, and outputs of segments."""
+    entries = registry._entries
+
+    def write_nothing(forecast: STGraph, path: Path) -> None:
+        """Refuse segments, not stations."""
+        if "support" in forecast.nodes:
+            raise OutputError(f"{path} takes no support like {forecast.nodes['support'].iloc[0]}")
+
+    picky = {"sinks": [_Entry("picky", write_nothing)]}
+    monkeypatch.setattr(registry, "_entries", lambda group: picky.get(group) or entries(group))
+    job(tmp_path)
+    assert main(["check", str(tmp_path / "job.toml"), "--set", change]) == 2
+    assert re.search(message, capsys.readouterr().err.replace("\n", " "))
 
 
 def test_junctions_are_turned_into_segments(tmp_path: Path) -> None:
