@@ -148,7 +148,7 @@ class RoadsConfig(BaseModel):
     far_m: Positive = 5000.0  # and up to which it is "far"; "none" beyond
     learn: bool = True  # False: interpolate only
     hide: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the sensors hidden to measure
-    draws: Annotated[int, Field(ge=0)] = 3  # how often; 0 measures nothing
+    draws: Annotated[int, Field(ge=0)] = 1  # how often; each takes as long as fitting; 0: never
     options: Mapping[str, Any] = Field(default_factory=dict)  # the connector's own keys
 
 

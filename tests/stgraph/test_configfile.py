@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 import stgraph
-from stgraph.config import JobConfig, TrainConfig
+from stgraph.config import JobConfig, RoadsConfig, TrainConfig
 from stgraph.configfile import read_config
 from stgraph.errors import ConfigError
 
@@ -146,6 +146,20 @@ def test_the_template_names_every_field_with_its_default() -> None:
             if name not in own_words:  # these are None by default
                 value = tables[stage][name]
                 assert (tuple(value) if isinstance(value, list) else value) == field.default, name
+
+
+def test_the_template_shows_roads_sources_and_segments(tmp_path: Path) -> None:
+    """What nobody sees is not used: every field of [roads] at its default, and where it goes."""
+    tables = tomllib.loads(uncommented())
+    fields = RoadsConfig.model_fields
+    assert set(tables["roads"]) == set(fields) - {"options"} | {"source"}
+    for name, field in fields.items():
+        if field.default is not None and name != "options":
+            assert tables["roads"][name] == field.default, name
+    job = read(tmp_path, uncommented())
+    assert len(job.source) == 1
+    assert [output.of for output in job.output].count("segments") == 1
+    assert read(tmp_path, TEMPLATE.read_text()).roads is None
 
 
 SOURCE = """\
