@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +23,15 @@ if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help
 
 graph = typer.Typer(no_args_is_help=True, help="Build a graph as layers, and say what it is like.")
 
+# endings of files that are given in place of a connector
+_ROADS = (".osm", ".osm.gz", ".osm.bz2", ".pbf", ".graphml", ".graphml.gz", ".net.xml", ".tntp")
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".h5", ".hdf5", ".npz")
+
 What = Annotated[
     str,
     typer.Argument(
-        metavar="CONNECTOR|FILE", help="Name of a connector, the TOML file of a job, or a .gpkg."
+        metavar="CONNECTOR|FILE",
+        help="Name of a connector, the TOML file of a job, a graph or roads.",
     ),
 ]
 Options = Annotated[
@@ -248,15 +254,9 @@ def _job(what: str, options: list[str], neighbours: str | None, changes: list[st
                 f"{what} says where its data comes from; change it with --set data.{first}=..."
             )
         return read_config(what, overrides=wanted)
-    tables: dict[str, Any] = {"data": {"connector": what}, "graph": {"method": "given"}}
-    if what.lower().endswith(".gpkg"):
-        tables["data"] = {"connector": "graph", "path": what}
-    elif what not in registry.names("connectors"):
-        known = registry.names("connectors")
-        raise ConfigError(
-            f"no connector is called {what!r}{nearest_name(what, known)}; there are {known}; "
-            "or give the TOML file of a job, or a .gpkg that this command wrote"
-        )
+    data = _data_of(what)
+    _check_keys(str(data["connector"]), options, neighbours)
+    tables: dict[str, Any] = {"data": data, "graph": {"method": "given"}}
     return check_tables(
         tables,
         name="command line",
@@ -264,3 +264,42 @@ def _job(what: str, options: list[str], neighbours: str | None, changes: list[st
         folder=Path.cwd(),
         overrides=[*(f"data.{option}" for option in options), *wanted],
     )
+
+
+def _data_of(what: str) -> dict[str, str]:
+    """Return the table [data] for the name of a connector or of a file of roads or a graph."""
+    if what.lower().endswith(".gpkg"):
+        return {"connector": "graph", "path": what}
+    if what in registry.names("connectors"):
+        return {"connector": what}
+    if Path(what).suffix.lower() in _TABLES:
+        raise ConfigError(
+            f"{what} is a table, and only you know of what; for stations write: stations "
+            f"stations={what}"
+        )
+    if Path(what).exists() or what.lower().endswith(_ROADS):
+        return {"connector": "roads", "source": what}
+    known = registry.names("connectors")
+    raise ConfigError(
+        f"no connector is called {what!r}{nearest_name(what, known)}; there are {known}; "
+        "or give the TOML file of a job, a .gpkg that this command wrote, or a file of roads"
+    )
+
+
+def _check_keys(connector: str, options: list[str], neighbours: str | None) -> None:
+    """Refuse options that are those of a graph builder, and say how they are given."""
+    own = inspect.signature(registry.load("connectors", connector)).parameters
+    builders = [neighbours] if neighbours else ["knn", *registry.names("neighbours")]
+    for option in options:
+        key = option.split("=")[0]
+        if key in own:
+            continue
+        for builder in builders:
+            if builder not in registry.names("neighbours"):
+                continue
+            if key in list(inspect.signature(registry.load("neighbours", builder)).parameters)[1:]:
+                asked = "" if neighbours else f"--neighbours {builder} "
+                raise ConfigError(
+                    f"`{key}` is no option of {connector} but of the graph builder {builder}; "
+                    f"write: {asked}--set graph.{option}"
+                )

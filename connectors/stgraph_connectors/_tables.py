@@ -22,6 +22,10 @@ _VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb")
 _TEXT_SUFFIXES = (".csv", ".txt", ".tsv")
 _HDF_SUFFIXES = (".h5", ".hdf", ".hdf5")
 _STYLES = "layer_styles"  # table in which QGIS keeps styles, which GDAL lists as a layer
+_OF_OTHERS = {  # endings of files -> the connector that reads them
+    ".osm": "osm", ".pbf": "osm", ".osm.xml": "osm", ".net.xml": "sumo", ".graphml": "graphml",
+    ".tntp": "tntp", ".omx": "od", ".tif": "raster", ".tiff": "raster", ".nc": "raster",
+}  # fmt: skip
 SUFFIXES = (*_TEXT_SUFFIXES, ".parquet", ".geoparquet", *_VECTOR_SUFFIXES, *_HDF_SUFFIXES)
 
 
@@ -152,12 +156,20 @@ def check_path(
         report.error(path.name, "is a folder", "name the file in it")
     elif suffixes is not None and plain_suffix(path) not in suffixes:
         what = f"unknown kind of file {''.join(path.suffixes) or '(no ending)'!r}"
-        report.error(path.name, what, f"known endings: {' '.join(suffixes)}")
+        report.error(path.name, what, f"{_whose(path)}known endings: {' '.join(suffixes)}")
     elif path.stat().st_size == 0:
         report.error(path.name, "the file is empty", "write it again, or check the download")
     else:
         return path
     return None
+
+
+def _whose(path: Path) -> str:
+    """Return which connector reads files of such a name, empty if none is known to."""
+    name = path.name.lower().removesuffix(".gz").removesuffix(".bz2")
+    found = (reader for ending, reader in _OF_OTHERS.items() if name.endswith(ending))
+    reader = next(found, None)
+    return "" if reader is None else f"read it with the connector `{reader}`; "
 
 
 def plain_suffix(path: Path) -> str:

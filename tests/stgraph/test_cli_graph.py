@@ -104,7 +104,29 @@ def test_values_are_toml_or_text(capsys: Capture) -> None:
     assert facts["time"].endswith("(Europe/Berlin)")
 
 
+def test_a_file_of_roads_needs_no_connector(capsys: Capture) -> None:
+    """What exists, or is called like roads, is read by the connector `roads`."""
+    write_streets()
+    Path("streets.gpkg").rename("lines.gpkg")
+    gpd.read_file("lines.gpkg").to_file("streets.geojson", engine="pyogrio")
+    assert main(["graph", "info", "streets.geojson", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["node kinds"] == {"segment": 4}
+    assert main(["graph", "info", "streets.geojson", "nodes=junctions", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["node kinds"] == {"junction": 4}
+
+
 BAD = {
+    "a file of roads that is missing": (["monaco.osm.gz"], "monaco.osm.gz: no such file"),
+    "a table": (["stations.csv"], "write: stations stations=stations.csv"),
+    "an option of a builder": (
+        [*STATIONS, "k=4"],
+        "`k` is no option of stations but of the graph builder knn; write: --neighbours knn --set "
+        "graph.k=4",
+    ),
+    "an option of the builder that is asked for": (
+        [*STATIONS, "radius_m=500", "--neighbours", "gaussian"],
+        "of the graph builder gaussian; write: --set graph.radius_m=500",
+    ),
     "an unknown connector": (["osmm"], "no connector is called 'osmm'"),
     "an unknown option": (
         [*STATIONS, "zon=UTC"],

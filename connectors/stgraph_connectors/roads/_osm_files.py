@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -78,5 +79,15 @@ def _sniff(head: bytes) -> Kind | None:
 def _describe(head: bytes) -> str:
     """Return what a file seems to be that is no OSM file."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    known = (name for magic, name in _OTHERS.items() if text.startswith(magic))
-    return next(known, f"no known kind (it begins with {head[:12]!r})")
+    known = next((name for magic, name in _OTHERS.items() if text.startswith(magic)), None)
+    if known is not None:
+        return known
+    try:
+        line = text.decode("utf-8", errors="strict" if len(head) < _HEAD_BYTES else "ignore")
+    except UnicodeDecodeError:
+        return "no known kind"
+    line = line.splitlines()[0].strip() if line.strip() else ""
+    if not line.isprintable() or not line:
+        return "no known kind"
+    table = "a table" if re.search(r"[,;\t]", line) else "text"
+    return f"{table} that begins with {line[:40]!r}"

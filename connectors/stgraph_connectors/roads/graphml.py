@@ -19,7 +19,7 @@ from stgraph_connectors.roads._graphml_columns import to_columns
 from stgraph_connectors.roads._graphml_document import Document, GraphMLError, parse_document
 from stgraph_connectors.roads._network import Network, to_segments
 
-_SUFFIXES = (".graphml", ".xml")
+_SUFFIXES = (".graphml", ".graphml.gz", ".xml", ".xml.gz")  # packed ones are listed only
 _TITLE = "cannot read GraphML"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import shapely
 from drawn_osm import osm_text, write_osm
 from stgraph_connectors.roads._local import LOCAL_METRES
+from stgraph_connectors.roads.graphml import read_graphml
+from stgraph_connectors.roads.lines import read_road_lines
 from stgraph_connectors.roads.osm import read_osm
 
 from stgraph.errors import DataError, MissingExtraError
@@ -208,3 +211,28 @@ def test_repeated_and_touching_points(tmp_path: Path) -> None:
     assert graph.n_edges == 2
     assert graph.edges["length_m"].to_numpy() == pytest.approx(2 * 71.474, rel=1e-3)
     assert np.isfinite(graph.edges["bearing_deg"]).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"sensor_id,lat,lon\n1,2,3\n", "is a table that begins with 'sensor_id,lat,lon'; give O"),
+        (b"hello", "is text that begins with 'hello'; give OpenStreetMap data"),
+        (b"\x00\x01\xff\xfe", "is no known kind; give OpenStreetMap data"),
+    ],
+)
+def test_what_else_a_file_is_is_said_in_words(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "a.csv").write_bytes(data)
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_osm(tmp_path / "a.csv")
+
+
+def test_other_readers_name_the_connector(tmp_path: Path) -> None:
+    """A file of OpenStreetMap is no layer of lines and no GraphML."""
+    path = tmp_path / "monaco.osm.gz"
+    path.write_bytes(b"x")
+    for read in (read_road_lines, read_graphml):
+        with pytest.raises(DataError, match="read it with the connector `osm`; known endings: "):
+            read(path)
+    with pytest.raises(DataError, match=r"known endings: \.graphml \.graphml\.gz \.xml"):
+        read_graphml(path)
