@@ -28,7 +28,8 @@ def describe_graph(graph: STGraph) -> dict[str, Any]:
     -------
     dict
         Names with units and values; a fact that a graph does not have is left out. Components are
-        those of undirected connection, degrees count directed edges.
+        those of undirected connection, isolated nodes those of one node; degrees count directed
+        edges.
     """
     return {
         "nodes": graph.n_nodes,
@@ -85,11 +86,12 @@ def _connection(graph: STGraph) -> dict[str, Any]:
     sizes = component_sizes(graph)
     source, target = graph.edge_index
     out, into = (np.bincount(ends, minlength=graph.n_nodes) for ends in graph.edge_index)
+    apart = graph.edge_index[:, source != target]  # a loop connects nothing
     key = source * graph.n_nodes + target
     return {
         "components": len(sizes),
         "largest components (nodes)": sizes[:_SHOWN].tolist(),
-        "isolated nodes": int(((out + into) == 0).sum()),
+        "isolated nodes": graph.n_nodes - len(np.unique(apart)),
         "edges out of a node": _range(out),
         "edges into a node": _range(into),
         "loops": int((source == target).sum()),

@@ -161,13 +161,14 @@ def _describe(graph: STGraph, edge_index: IntArray, report: Report, join: str) -
         report.warning(
             WHERE,
             f"{len(isolated)} nodes have no neighbour: {names[:_SHOWN]}",
-            "forecasts for them use their own past only",
+            "forecasts for them use their own past only" if graph.n_steps else join,
             count=len(isolated),
         )
+    lonely = f"{n_parts} components, {len(isolated)} isolated nodes and " if len(isolated) else ""
     if n_parts - len(isolated) > 1:
         report.warning(
             WHERE,
-            f"the graph falls into {n_parts - len(isolated)} parts that share no edge",
+            f"the graph falls into {lonely}{n_parts - len(isolated)} parts that share no edge",
             join,
             count=n_parts - len(isolated),
         )

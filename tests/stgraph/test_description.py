@@ -10,6 +10,7 @@ from road_graphs import make_roads
 
 from stgraph.description import component_sizes, describe_graph
 from stgraph.graph import STGraph
+from stgraph.neighbours import build_radius
 
 
 def test_a_signal_is_described(graph: STGraph) -> None:
@@ -31,6 +32,19 @@ def test_components_are_counted_largest_first() -> None:
     graph = STGraph(nodes=nodes, edge_index=np.array([[0, 2, 3], [1, 3, 4]]))
     assert component_sizes(graph).tolist() == [3, 2, 1]
     assert describe_graph(graph)["isolated nodes"] == 1
+
+
+def test_components_are_those_of_the_report() -> None:
+    """`graph info` and the findings of a builder count the same; a loop connects nothing."""
+    points = gpd.GeoDataFrame(geometry=gpd.points_from_xy([0, 1, 90, 91, 500], [0] * 5), crs=32632)
+    graph = build_radius(points, radius_m=5)
+    graph = graph.replace(edge_index=np.hstack([graph.edge_index, [[4], [4]]]), edges=None,
+                          edge_weight=np.ones(5, np.float32))  # fmt: skip
+    facts = describe_graph(graph)
+    assert (facts["components"], facts["isolated nodes"], facts["loops"]) == (3, 1, 1)
+    said = str(graph.report)
+    assert "falls into 3 components, 1 isolated nodes and 2 parts that share no edge" in said
+    assert "own past" not in said  # there are no readings
 
 
 def test_nothing_to_describe_is_no_failure() -> None:

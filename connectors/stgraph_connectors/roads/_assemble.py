@@ -285,6 +285,6 @@ def _note_components(
     report.warning(
         _WHERE,
         f"the network falls into {n_parts} parts that no road joins: {parts}{more}",
-        "all are kept",
+        "all are kept; segments as nodes may fall into more, where no turn leads on",
         count=n_parts,
     )
