@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,6 +31,9 @@ _ACRONYMS = {"mae", "rmse", "mape", "smape", "mase", "crps", "mse"}
 _ERROR_WORDS = _ACRONYMS | {"error", "width"}
 _COVER = 1e9  # outermost class limits: a later forecast may leave today's range
 _SAMPLE = 200_000  # values looked at when breaks are chosen
+# classes tell values apart that differ enough to matter
+_SPEED_REACH = 0.6  # classes of speeds reach down to this share of the highest common speed
+_LEAST_STEP = 1 / 200  # no other class is narrower than this share of the typical value
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,10 @@ def classify_feature(graph: STGraph, style: Style | None = None) -> Classes:
 def classify(values: npt.ArrayLike, *, feature: Feature, style: Style | None = None) -> Classes:
     """Return classes with round limits and fitting colours for some values.
 
+    Values that hardly differ get few, wide classes: speeds are classified down to 60 % of the
+    highest common one, so that red is a jam, and no other class is narrower than half a per cent
+    of the typical value.
+
     Parameters
     ----------
     values
@@ -301,6 +309,7 @@ def _next_step(step: float) -> float:
 def _quantile_breaks(sample: npt.NDArray[np.float64], n_classes: int) -> list[float]:
     """Return quantiles rounded as coarsely as their distance to the neighbours allows."""
     marks = np.quantile(sample, np.linspace(0, 1, n_classes + 1))
+    least = _LEAST_STEP * float(np.median(np.abs(sample)))
     breaks: list[float] = []
     for left, middle, right in zip(marks[:-2], marks[1:-1], marks[2:], strict=True):
         gap = min(d for d in (middle - left, right - middle, math.inf) if d > 0)
@@ -310,20 +319,22 @@ def _quantile_breaks(sample: npt.NDArray[np.float64], n_classes: int) -> list[fl
         while abs(np.round(middle / step) * step - middle) > gap / 8:
             step = _nice_step(step * 0.9)  # the next smaller one
         value = _tidy(np.round(middle / step) * step)
-        if sample[0] <= value < sample[-1] and (not breaks or value > breaks[-1]):
+        wide = not breaks or (value > breaks[-1] and value - breaks[-1] >= least)
+        if sample[0] <= value < sample[-1] and wide:
             breaks.append(value)
     return breaks
 
 
 def _even_breaks(sample: npt.NDArray[np.float64], n_classes: int) -> list[float]:
-    """Return round, evenly spaced limits between the 2 % and the 98 % quantile."""
+    """Return round, evenly spaced limits between the 2 % and the 98 % quantile, or from lower."""
     low, high = (float(x) for x in np.quantile(sample, [0.02, 0.98]))
     if high <= low:
         low, high = float(sample[0]), float(sample[-1])
+    low = min(low, _SPEED_REACH * high)
     step = _nice_step((high - low) / n_classes)
     while True:
         marks = np.arange(math.ceil(low / step), math.ceil(high / step)) * step
-        inside = [_tidy(x) for x in marks if sample[0] <= x < sample[-1]]
+        inside = [_tidy(x) for x in marks if x < sample[-1]]
         if len(inside) < n_classes:
             return inside
         step = _next_step(step)
@@ -347,15 +358,20 @@ def _symmetric_breaks(
 
 
 def _pick_colours(name: str, n_colours: int, *, reverse: bool) -> tuple[str, ...]:
-    """Return evenly spaced colours of a ramp, linear between its anchors."""
-    ramp, two_sided = RAMPS[name], name in _TWO_SIDED
-    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in ramp], dtype=float)
+    """Return evenly spaced colours of a ramp."""
+    two_sided = name in _TWO_SIDED
     # a single class takes a strong colour, not the pale end of the ramp
     where = np.linspace(0, 1, n_colours) if n_colours > 1 else np.array([0.6])
     if two_sided and n_colours % 2 == 0:  # between two hues there is only a dull grey
         side = np.linspace(0, 1 / 3, n_colours // 2)
         where = np.concatenate([side, 1 - side[::-1]])
+    colours = blend_colours(RAMPS[name], where)
+    return colours[::-1] if reverse else colours
+
+
+def blend_colours(ramp: Sequence[str], where: npt.NDArray[np.float64]) -> tuple[str, ...]:
+    """Return the colours at some places from 0 to 1 along a ramp, linear between its anchors."""
+    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in ramp], dtype=float)
     at = np.linspace(0, 1, len(ramp))
     channels = np.stack([np.interp(where, at, anchors[:, k]) for k in range(3)], axis=1)
-    colours = ["#{:02x}{:02x}{:02x}".format(*(round(x) for x in row)) for row in channels]
-    return tuple(colours[::-1] if reverse else colours)
+    return tuple("#{:02x}{:02x}{:02x}".format(*(round(x) for x in row)) for row in channels)

@@ -42,6 +42,23 @@ def test_speeds_get_even_classes_with_low_in_red() -> None:
     assert classes.colours[0] == RAMPS["traffic"][0]
 
 
+def test_free_flow_is_not_red() -> None:
+    """Speeds that hardly differ: the slowest of them is no jam, and a jam would still be red."""
+    classes = classify(np.linspace(64.5, 68, 200), feature=Feature("speed", "mph"))
+    assert classes.breaks == (45.0, 50.0, 55.0, 60.0, 65.0)
+    assert set(classes.index([64.5, 66, 68])) == {4, 5}
+    assert classes.index([20.0]) == 0
+    assert classes.colours[0] == RAMPS["traffic"][0]
+
+
+def test_no_class_is_narrower_than_half_a_per_cent_of_the_values() -> None:
+    """Counts around 1,000 that differ by 4 are the same count, in classes of at least 5."""
+    classes = classify(np.linspace(998, 1002, 200), feature=COUNT)
+    assert len(classes.breaks) == 1
+    classes = classify(np.linspace(980, 1040, 200), feature=Feature("pressure", "hPa"))
+    assert len(classes.breaks) == 6
+
+
 @pytest.mark.parametrize("name", ["mae", "rmse", "crps", "width", "absolute_error"])
 def test_an_error_in_the_unit_of_a_speed_is_no_speed(name: str) -> None:
     """Red for the best nodes and blue for the worst would be read the wrong way round."""
