@@ -22,6 +22,7 @@ from stgraph_connectors._symbols import (
     SIZES,
     SUPPORT,
     GeometryKind,
+    add_legend_rows,
     add_source_symbol,
     add_symbol,
     fade_guesses,
@@ -74,8 +75,8 @@ class LayerView:
     instant_columns
         Columns shown in the map tip as date and time, under the values.
     support_column
-        Column with what a value rests on (own sensor, near, far, none): guesses are paler the
-        weaker their support is. None: all are drawn alike.
+        Column with what a value rests on (own sensor, near, far, none): guesses are thinner and
+        broken, the more so the weaker their support is. None: all are drawn alike.
     """
 
     time_column: str | None = None
@@ -98,6 +99,8 @@ def build_graduated_qml(
     size_mm: float | None = None,
 ) -> str:
     """Return a QGIS style that colours a layer by the classes of one column.
+
+    The legend starts with the title of the classes and ends with what guesses look like.
 
     Parameters
     ----------
@@ -130,7 +133,6 @@ def build_graduated_qml(
         forceraster="0",
     )
     ranges = ET.SubElement(renderer, "ranges")
-    unit = f" {classes.unit}" if classes.unit and classes.breaks else ""
     limits = classes.limits
     for i, label in enumerate(classes.labels):
         ET.SubElement(
@@ -139,7 +141,7 @@ def build_graduated_qml(
             symbol=str(i),
             lower=repr(limits[i]),
             upper=repr(limits[i + 1]),
-            label=label + unit,
+            label=label,
             render="true",
         )
     symbols = ET.SubElement(renderer, "symbols")
@@ -147,7 +149,9 @@ def build_graduated_qml(
     for i, colour in enumerate(classes.colours):
         symbol = add_symbol(symbols, str(i), geometry, colour, size)
         if view.support_column is not None:
-            fade_guesses(symbol, view.support_column)
+            fade_guesses(symbol, geometry, view.support_column, size)
+    guesses = None if view.support_column is None else size
+    add_legend_rows(renderer, geometry, title=classes.title, guesses_mm=guesses)
     add_source_symbol(renderer, geometry, classes.colours[0], size)
     ET.SubElement(ET.SubElement(renderer, "classificationMethod", id="Custom"), "parameters")
     return _finish_document(root, view, geometry)
@@ -185,8 +189,9 @@ def build_support_qml(
     for i, kind in enumerate(SUPPORT):
         shown = {"symbol": str(i), "value": kind.value, "label": kind.label, "type": "string"}
         ET.SubElement(categories, "category", shown, render="true")
+        width = size if geometry == "polygon" else size * kind.size
         own = kind.dash is None
-        add_symbol(symbols, str(i), geometry, kind.colour, size, cased=own, dash=kind.dash)
+        add_symbol(symbols, str(i), geometry, kind.colour, width, cased=own, dash=kind.dash)
     add_source_symbol(renderer, geometry, SUPPORT[-1].colour, size)
     return _finish_document(root, view, geometry)
 

@@ -113,7 +113,7 @@ def test_layers_are_plain_for_other_programs(path: Path) -> None:
     assert edges.geometry.isna().tolist() == [False] * 5 + [True]
     styles = pyogrio.read_dataframe(path, layer="layer_styles", read_geometry=False)
     shown = styles[styles["useAsDefault"]].set_index("f_table_name")["styleName"].to_dict()
-    assert shown == {"nodes": "plain", "edges": "Speed (km/h)"}
+    assert shown == {"nodes": "plain", "edges": "Speed limit (km/h)"}
 
 
 # ------------------------------------------------------------------------------------- edited

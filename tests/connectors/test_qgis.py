@@ -43,14 +43,15 @@ def test_renderer_has_a_symbol_per_class(geometry: GeometryKind, symbol: str, la
     renderer = root.find("renderer-v2")
     assert renderer is not None
     assert renderer.get("type") == "graduatedSymbol"
-    ranges = renderer.findall("ranges/range")
-    assert [r.get("label") for r in ranges] == ["≤ 3 km/h", "3 – 6 km/h", "> 6 km/h"]
+    title, *ranges = renderer.findall("ranges/range")
+    assert title.get("label") == "Speed (km/h)"
+    assert [r.get("label") for r in ranges] == ["≤ 3", "3 – 6", "> 6"]
     assert float(ranges[0].get("lower", "0")) <= -1e9
     assert float(ranges[-1].get("upper", "0")) >= 1e9
     assert [r.get("lower") for r in ranges[1:]] == [r.get("upper") for r in ranges[:-1]]
     symbols = renderer.findall("symbols/symbol")
-    assert [s.get("type") for s in symbols] == [symbol] * 3
-    assert [len(s.findall("layer")) for s in symbols] == [layers] * 3
+    assert [s.get("type") for s in symbols] == [symbol] * 4
+    assert [len(s.findall("layer")) for s in symbols] == [layers] * 3 + [1]  # and the title's
 
 
 def test_a_row_is_valid_for_a_second_less_than_a_step() -> None:
@@ -121,20 +122,65 @@ def test_what_most_geometries_are_decides(types: list[str], kind: str) -> None:
     assert geometry_kind(types) == kind
 
 
-def test_guesses_are_paler_in_every_style() -> None:
-    """Nobody takes a guess for a measurement: opacity follows the column `support`."""
+def expressions(layer: ET.Element) -> dict[str | None, str | None]:
+    """Return what decides a property of a symbol layer, by the property's name."""
+    found = layer.findall("data_defined_properties/Option/Option[@name='properties']/Option")
+    parts = {one.get("name"): one.find("Option[@name='expression']") for one in found}
+    return {name: None if part is None else part.get("value") for name, part in parts.items()}
+
+
+def test_guesses_look_weaker_in_every_style() -> None:
+    """Nobody takes a guess for a measurement: thin, broken, not cased, and never transparent.
+
+    Rows of several instants lie on top of each other; transparent ones would add up.
+    """
     view = LayerView(support_column="support")
     root = ET.fromstring(build_graduated_qml(CLASSES, "speed", geometry="line", view=view))
-    found = root.findall("renderer-v2/symbols/symbol/data_defined_properties")
-    assert len(found) == 3
-    expression = found[0].find(".//Option[@name='alpha']/Option[@name='expression']")
-    assert expression is not None
-    assert expression.get("value") == (
-        "CASE WHEN \"support\" = 'own sensor' THEN 100 WHEN \"support\" = 'near' THEN 65 "
-        "WHEN \"support\" = 'far' THEN 45 WHEN \"support\" = 'none' THEN 25 ELSE 100 END"
-    )
+    for symbol in root.findall("renderer-v2/symbols/symbol")[:3]:
+        assert symbol.get("alpha") == "1"
+        assert symbol.find("data_defined_properties") is None
+        casing, line = (expressions(layer) for layer in symbol.findall("layer"))
+        assert casing == {"enabled": "NOT coalesce(\"support\", '') IN ('near', 'far', 'none')"}
+        assert line["outlineWidth"] == (
+            "CASE WHEN \"support\" = 'near' THEN 0.54 WHEN \"support\" = 'far' THEN 0.45 "
+            "WHEN \"support\" = 'none' THEN 0.36 ELSE 0.9 END"
+        )
+        assert line["customDash"] == (
+            "CASE WHEN \"support\" = 'near' THEN '2;1.2' WHEN \"support\" = 'far' THEN '1.2;1.4' "
+            "WHEN \"support\" = 'none' THEN '0.5;1.6' ELSE '1000;0' END"
+        )
     plain = ET.fromstring(build_graduated_qml(CLASSES, "speed", geometry="line", view=VIEW))
     assert plain.find(".//data_defined_properties") is None
+
+
+@pytest.mark.parametrize(
+    ("geometry", "names"),
+    [
+        ("point", {"size", "fillColor", "outlineColor"}),
+        ("polygon", {"fillStyle"}),
+    ],
+)
+def test_guesses_at_points_and_areas_look_weaker(geometry: GeometryKind, names: set[str]) -> None:
+    view = LayerView(support_column="support")
+    root = ET.fromstring(build_graduated_qml(CLASSES, "speed", geometry=geometry, view=view))
+    layer = root.find("renderer-v2/symbols/symbol/layer")
+    assert layer is not None
+    assert set(expressions(layer)) == names
+
+
+def test_the_legend_says_what_is_shown_and_what_a_guess_looks_like() -> None:
+    """Classes that no value falls into, as a style has no other place for it."""
+    view = LayerView(support_column="support")
+    root = ET.fromstring(build_graduated_qml(CLASSES, "speed", geometry="line", view=view))
+    ranges = root.findall("renderer-v2/ranges/range")
+    assert [r.get("label") for r in ranges] == [
+        "Speed (km/h)", "≤ 3", "3 – 6", "> 6",
+        "guess, a sensor near", "guess, the next sensor far", "guess, no sensor around",
+    ]  # fmt: skip
+    extra = [ranges[0], *ranges[4:]]
+    assert {(r.get("lower"), r.get("upper")) for r in extra} == {("1e+30", "1e+30")}
+    symbols = {s.get("name") for s in root.findall("renderer-v2/symbols/symbol")}
+    assert {r.get("symbol") for r in ranges} == symbols
 
 
 def test_support_has_a_category_per_class() -> None:

@@ -71,7 +71,7 @@ def test_forecast_opens_coloured_and_with_time(tmp_path: Path, kind: str) -> Non
     assert answer["valid"]
     assert answer["features"] == 9 * 12
     assert answer["renderer"] == "graduatedSymbol"
-    assert answer["classes"] == len(classify_feature(graph).colours)
+    assert answer["classes"] == 1 + len(classify_feature(graph).colours)  # and the title
     # opened from a project file, as the desktop does
     assert answer["temporal"] == {"active": True, "field": "target_time", "seconds": 299.0}
     assert answer["uncoloured"] == 0

@@ -38,7 +38,7 @@ from stgraph_connectors.styles import Style, feature_title
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # a higher one writes all styles anew
+_FORMAT = 2  # a higher one writes all styles anew
 _NOTE = "made by stgraph; a style that you change in QGIS stays as you made it"
 # what the publication can do without: rights, an odd table, a server without XML
 _DISPENSABLE = (

@@ -24,6 +24,7 @@ from stgraph_connectors.sinks._layer_styles import (
     build_value_styles,
     metric_feature,
 )
+from stgraph_connectors.sinks._scales import edge_scale, limit_scale
 from stgraph_connectors.styles import Style, feature_title, main_feature, printable, quantile_of
 
 SUPPORT = "support"  # the node column with what a value rests on
@@ -114,13 +115,16 @@ def add_metric_styles(
     _add_metadata(db, graph, layer, "Error by node", f"{', '.join(titles.values())} per node.")
 
 
-def add_quiet_styles(db: sqlite3.Connection, *, geometry: GeometryKind, edges: bool) -> None:
+def add_quiet_styles(
+    db: sqlite3.Connection, graph: STGraph, *, geometry: GeometryKind, edges: bool
+) -> None:
     """Add plain grey styles for the nodes and edges, which lie under the coloured layer."""
     nodes = build_plain_qml(geometry=geometry, view=LayerView())
     _gpkg.add_style(db, _gpkg.NODES, "plain", nodes, default=True)
     if edges:
         view = LayerView(name_column="source", value_columns={"weight": "Weight"})
         lines = build_plain_qml(geometry="line", colour="#b4b9bd", view=view)
+        lines = limit_scale(lines, edge_scale(graph, geometry))
         _gpkg.add_style(db, _gpkg.EDGES, "plain", lines, default=True)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stgraph.graph import Feature, STGraph
-from stgraph_connectors._symbols import add_layer, line_options, rgba
+from stgraph_connectors._symbols import add_layer, add_legend_rows, define, line_options, rgba
 from stgraph_connectors.qgis import (
     GeometryKind,
     LayerView,
@@ -22,7 +22,8 @@ from stgraph_connectors.qgis import (
     geometry_kind,
 )
 from stgraph_connectors.sinks import _gpkg
-from stgraph_connectors.styles import RAMPS, Style, classify
+from stgraph_connectors.sinks._scales import edge_scale, limit_scale
+from stgraph_connectors.styles import RAMPS, Classes, Style, blend_colours, classify
 
 # from the ways that many take to the ways that few take: colour and width
 _CLASSES = {
@@ -37,12 +38,15 @@ _CLASSES = {
     "service": ("#cfcac0", 0.55),
 }
 _OTHER = ("#c08fa6", 0.6)  # tracks, paths, what nobody classified
-_SPEEDS = RAMPS["tide"][1:]
+_SPEEDS = RAMPS["tide"][1:]  # without the palest colour, which is lost in thin lines on white
+_LIMITS_KMH = (10.0, 20.0, 30.0, 50.0, 70.0, 100.0)
 _CLOSE, _NEAR, _MIDDLE = 8_000, 16_000, 60_000  # map scales, 1 to ...
+# legends have no scale, or 1: there lines are wide, but have no casing and no arrow
+_SCALE = "if(coalesce(@map_scale, 0) < 2, 50000, @map_scale)"
 _WIDTH_MM = (
     f"CASE WHEN @map_scale > {_MIDDLE} THEN 0.26 WHEN @map_scale > {_NEAR} THEN 0.46 ELSE 0.9 END"
 )
-_OFFSET_MM = f"if(@map_scale < {_NEAR}, 0.62, 0)"  # to the right, so that both ways are seen
+_OFFSET_MM = f"if({_SCALE} < {_NEAR}, 0.62, 0)"  # to the right, so that both ways are seen
 _CASING = "#5d6468"
 
 
@@ -54,13 +58,13 @@ def add_graph_styles(db: sqlite3.Connection, graph: STGraph) -> None:
         _add_all(db, _gpkg.NODES, _road_styles(graph.nodes, _node_view(graph)))
     else:
         plain = _plain(nodes, _node_view(graph), size_mm=1.1 if roads else 2.6)
-        _add_all(db, _gpkg.NODES, {"plain": _until(plain, _NEAR) if roads else plain})
+        _add_all(db, _gpkg.NODES, {"plain": limit_scale(plain, _NEAR) if roads else plain})
     if roads:
         _add_all(db, _gpkg.EDGES, _road_styles(pd.DataFrame(graph.edges), _edge_view(graph)))
     else:
-        # the turns between segments would hide the segments; look closely to see them
+        # edges would hide cells, and turns their segments; look closely to see them
         plain = _thin(_edge_view(graph), arrows=nodes == "line")
-        _add_all(db, _gpkg.EDGES, {"plain": _until(plain, _CLOSE) if nodes == "line" else plain})
+        _add_all(db, _gpkg.EDGES, {"plain": limit_scale(plain, edge_scale(graph, nodes))})
 
 
 def _is_road(table: pd.DataFrame) -> bool:
@@ -115,17 +119,38 @@ def _road_styles(table: pd.DataFrame, view: LayerView) -> dict[str, str]:
     styles = {}
     speeds = _numbers(table, "speed_kmh")
     if len(np.unique(speeds[np.isfinite(speeds)])) > 1:
-        feature = Feature("speed", "km/h")
-        classes = classify(speeds, feature=feature, style=Style(ramp="tide", n_classes=6))
-        # without the palest colour, which is lost in thin lines on white
-        places = np.linspace(0, len(_SPEEDS) - 1, len(classes.colours)).round().astype(int)
-        classes = replace(classes, colours=tuple(_SPEEDS[i] for i in places))
+        classes = _speed_classes(speeds)
         qml = build_graduated_qml(classes, "speed_kmh", geometry="line", view=view)
-        styles["Speed (km/h)"] = _with_roads(qml, [(c, 1.0) for c in classes.colours])
-    if "highway" in table.columns:
-        styles["Road class"] = _by_class(table["highway"], view)
-    plain = build_plain_qml(geometry="line", view=view)
-    return styles | {"plain": _with_roads(plain, [("#7d8a92", 0.8)])}
+        qml = _close_last(qml, classes, float(np.nanmax(speeds)))
+        styles["Speed limit (km/h)"] = _with_roads(qml, [(c, 1.0) for c in classes.colours])
+    plain = _with_roads(build_plain_qml(geometry="line", view=view), [("#7d8a92", 0.8)])
+    looks = _looks(table["highway"]) if "highway" in table.columns else {}
+    if len(looks) > 1:
+        styles["Road class"] = _by_class(looks, view)
+    return styles | {"plain": plain}
+
+
+def _speed_classes(speeds: Any) -> Classes:
+    """Return classes of the usual speed limits, as far as they occur."""
+    known = speeds[np.isfinite(speeds)]
+    taken = np.unique(np.searchsorted(_LIMITS_KMH, known, side="left"))
+    breaks = tuple(_LIMITS_KMH[i] for i in taken[:-1])
+    # limits that are all in one class are told apart some other way
+    style = Style(ramp="tide", n_classes=6, breaks=breaks or None)
+    classes = classify(known, feature=Feature("speed limit", "km/h"), style=style)
+    places = np.linspace(0, 1, len(classes.colours))
+    return replace(classes, colours=blend_colours(_SPEEDS, places))
+
+
+def _close_last(qml: str, classes: Classes, highest: float) -> str:
+    """Return a style whose last class says up to which limit there are roads."""
+    end = next((limit for limit in _LIMITS_KMH if highest <= limit), None)
+    if end is None or not classes.breaks:
+        return qml
+    root = ET.fromstring(qml)  # noqa: S314  # our own text
+    last = root.findall("renderer-v2/ranges/range")[-1]
+    last.set("label", f"{classes.breaks[-1]:g} – {end:g}")
+    return ET.tostring(root, encoding="unicode")
 
 
 def _numbers(table: pd.DataFrame, name: str) -> Any:
@@ -135,10 +160,15 @@ def _numbers(table: pd.DataFrame, name: str) -> Any:
     return pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
 
 
-def _by_class(highway: pd.Series, view: LayerView) -> str:
-    """Return a style with a colour and width per class of road; links count with their road."""
-    there = {str(value).split(";")[0].removesuffix("_link") for value in highway.dropna()}
+def _looks(highway: pd.Series) -> dict[str, tuple[str, float]]:
+    """Return colour and width per class of road that occurs; links count with their road."""
+    there = {str(value).split(";")[0].removesuffix("_link") for value in highway.unique()}
     looks = {name: look for name, look in _CLASSES.items() if name in there}
+    return looks if there <= set(looks) else looks | {"": _OTHER}
+
+
+def _by_class(looks: Mapping[str, tuple[str, float]], view: LayerView) -> str:
+    """Return a style with a colour and width per class of road."""
     root = ET.fromstring(build_plain_qml(geometry="line", view=view))  # noqa: S314  # our own text
     old = _find(root, "renderer-v2")
     first = "regexp_substr(\"highway\", '^([^;]*?)(?:_link)?(?:;|$)')"
@@ -150,15 +180,16 @@ def _by_class(highway: pd.Series, view: LayerView) -> str:
     root.remove(old)
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
-    for i, name in enumerate([*looks, ""]):
+    shown = {**looks, "": _OTHER}  # what somebody draws may have any class
+    for i, name in enumerate(shown):
         label = name.replace("_", " ") or "other"
         ET.SubElement(categories, "category", symbol=str(i), value=name, label=label, render="true")
         ET.SubElement(
             symbols, "symbol", type="line", name=str(i), alpha="1", force_rhr="0",
             clip_to_extent="1",
         )  # fmt: skip
-    text = ET.tostring(root, encoding="unicode")
-    return _with_roads(text, [*looks.values(), _OTHER])
+    add_legend_rows(renderer, "line", title="Road class")
+    return _with_roads(ET.tostring(root, encoding="unicode"), list(shown.values()))
 
 
 def _find(root: ET.Element, path: str) -> ET.Element:
@@ -170,7 +201,8 @@ def _with_roads(qml: str, looks: list[tuple[str, float]]) -> str:
     """Return a line style with the symbols of roads: width by scale, casing, side, arrows."""
     root = ET.fromstring(qml)  # noqa: S314  # our own text
     symbols = _find(root, "renderer-v2/symbols")
-    for symbol, (colour, factor) in zip(symbols, looks, strict=True):
+    numbered = [symbol for symbol in symbols if (symbol.get("name") or "").isdigit()]
+    for symbol, (colour, factor) in zip(numbered, looks, strict=True):
         for layer in list(symbol):
             symbol.remove(layer)
         _draw_road(symbol, colour, factor)
@@ -180,24 +212,26 @@ def _with_roads(qml: str, looks: list[tuple[str, float]]) -> str:
 def _draw_road(symbol: ET.Element, colour: str, factor: float) -> None:
     """Add casing, line and arrow to an empty symbol."""
     casing = {
-        "outlineWidth": f"({_WIDTH_MM}) * {factor:g} + 0.3",
+        # a legend draws what is not enabled, too: there the line hides it
+        "outlineWidth": f"({_WIDTH_MM}) * {factor:g} + if({_SCALE} < {_NEAR}, 0.3, -0.1)",
         "offset": _OFFSET_MM,
-        "enabled": f"@map_scale < {_NEAR}",
+        "enabled": f"{_SCALE} < {_NEAR}",
     }
     add_layer(symbol, "SimpleLine", line_options(_CASING, 1.2 * factor))
-    _define(symbol[-1], casing)
+    define(symbol[-1], casing)
     add_layer(symbol, "SimpleLine", line_options(colour, 0.9 * factor))
-    _define(symbol[-1], {"outlineWidth": f"({_WIDTH_MM}) * {factor:g}", "offset": _OFFSET_MM})
+    define(symbol[-1], {"outlineWidth": f"({_WIDTH_MM}) * {factor:g}", "offset": _OFFSET_MM})
     dark = int(colour[1:3], 16) + int(colour[3:5], 16) + int(colour[5:7], 16) < 330
-    _add_arrow(symbol, "#ffffff" if dark else "#2f3437", 1.7, f"@map_scale < {_CLOSE}")
+    _add_arrow(symbol, "#ffffff" if dark else "#2f3437", 1.7)
 
 
-def _add_arrow(symbol: ET.Element, colour: str, size: float, when: str) -> None:
+def _add_arrow(symbol: ET.Element, colour: str, size: float) -> None:
     """Add an arrow head in the middle of the line, pointing along it."""
     options = {"placement": "centralpoint", "rotate": "1", "offset": "0", "offset_unit": "MM"}
     add_layer(symbol, "MarkerLine", options)
     line = symbol[-1]
-    _define(line, {"enabled": when, "offset": _OFFSET_MM})
+    close = f"{_SCALE} < {_CLOSE}"
+    define(line, {"enabled": close, "offset": _OFFSET_MM})
     marker = ET.SubElement(
         line, "symbol", type="marker", name=f"@{symbol.get('name')}@{len(symbol) - 1}", alpha="1",
         force_rhr="0", clip_to_extent="1",
@@ -212,25 +246,12 @@ def _add_arrow(symbol: ET.Element, colour: str, size: float, when: str) -> None:
         "size_unit": "MM",
     }
     add_layer(marker, "SimpleMarker", head)
-
-
-def _define(layer: ET.Element, expressions: Mapping[str, str]) -> None:
-    """Let expressions decide some properties of a symbol layer."""
-    parent = ET.SubElement(layer, "data_defined_properties")
-    table = ET.SubElement(parent, "Option", type="Map")
-    ET.SubElement(table, "Option", type="QString", name="name", value="")
-    properties = ET.SubElement(table, "Option", type="Map", name="properties")
-    for name, expression in expressions.items():
-        one = ET.SubElement(properties, "Option", type="Map", name=name)
-        ET.SubElement(one, "Option", type="bool", name="active", value="true")
-        ET.SubElement(one, "Option", type="QString", name="expression", value=expression)
-        ET.SubElement(one, "Option", type="int", name="type", value="3")
-    ET.SubElement(table, "Option", type="QString", name="type", value="collection")
+    define(marker[-1], {"size": f"if({close}, {size:g}, 0)"})
 
 
 def _plain(geometry: GeometryKind, view: LayerView, *, size_mm: float) -> str:
     """Return a style with one quiet symbol."""
-    colour = "#4d5a63" if geometry == "point" else "#dfe4e6"
+    colour = "#4d5a63" if geometry == "point" else "#c6ced2"
     size = size_mm if geometry == "point" else None
     return build_plain_qml(geometry=geometry, colour=colour, size_mm=size, view=view)
 
@@ -242,18 +263,8 @@ def _thin(view: LayerView, *, arrows: bool) -> str:
         return qml
     root = ET.fromstring(qml)  # noqa: S314  # our own text
     symbol = _find(root, "renderer-v2/symbols/symbol")
-    _add_arrow(symbol, "#707a80", 1.2, f"@map_scale < {_CLOSE}")
+    _add_arrow(symbol, "#707a80", 1.2)
     for expression in symbol.iter("Option"):
         if expression.get("value") == _OFFSET_MM:
             expression.set("value", "0")
-    return ET.tostring(root, encoding="unicode")
-
-
-def _until(qml: str, scale: int) -> str:
-    """Return a style whose layer is drawn only at scales larger than 1 to `scale`."""
-    root = ET.fromstring(qml)  # noqa: S314  # our own text
-    root.set("hasScaleBasedVisibilityFlag", "1")
-    root.set("minScale", str(scale))
-    root.set("maxScale", "0")
-    root.set("styleCategories", f"{root.get('styleCategories')}|Rendering")
     return ET.tostring(root, encoding="unicode")

@@ -71,7 +71,7 @@ def build_value_styles(
     aliases
         Names of columns that are no features.
     support_column
-        Column with what a value rests on: guesses are paler, and a style more shows the classes.
+        Column with what a value rests on: guesses look weaker, and a style more shows the classes.
 
     Returns
     -------
@@ -172,6 +172,9 @@ def _step(graph: STGraph) -> pd.Timedelta | None:
 def _classes_like(classes: Classes, graph: STGraph, position: int, first: Feature) -> Classes:
     """Return the drawn feature's classes for its own quantiles, fresh ones for other quantities."""
     feature = graph.features[position]
+    if feature is first:
+        return classes
     if stem_of(feature.name) == stem_of(first.name):
-        return replace(classes, feature=feature.name)
+        label = feature_title(replace(feature, unit=""))
+        return replace(classes, feature=feature.name, label=label)
     return classify(graph.values[:, :, position], feature=feature)

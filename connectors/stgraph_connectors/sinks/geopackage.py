@@ -113,7 +113,7 @@ def write_geopackage(
             if metrics is not None:
                 written = _write_metrics(db, metrics, list(columns))
                 add_metric_styles(db, graph, _ERRORS, metrics, written, geometry=kind)
-            add_quiet_styles(db, geometry=kind, edges=document["edges"] is not None)
+            add_quiet_styles(db, graph, geometry=kind, edges=document["edges"] is not None)
             _gpkg.add_document(db, document)
             db.execute("ANALYZE")
     return Path(target)

@@ -110,9 +110,9 @@ def test_classes_of_the_main_layer_have_time_and_those_of_a_horizon_none(publish
         renderer = root.find("renderer-v2")
         assert renderer is not None
         assert renderer.get("attr") == "speed"
-        assert [float(r.get("upper", 0)) for r in renderer.findall("ranges/range")] == list(
-            classes.limits[1:]
-        )
+        title, *ranges = renderer.findall("ranges/range")
+        assert title.get("label") == "Speed (km/h)"
+        assert [float(r.get("upper", 0)) for r in ranges] == list(classes.limits[1:])
         temporal = root.find("temporal")
         if table == "forecast_latest":
             assert temporal is not None
@@ -147,7 +147,7 @@ def test_other_wishes_write_the_styles_anew(published: str) -> None:
     assert all(before[name][0] != after[name][0] for name in TITLES)
     assert defaults(published) == [TITLES[2]]
     ranges = ET.fromstring(after[TITLES[2]][0]).findall("renderer-v2/ranges/range")
-    assert [r.get("upper") for r in ranges[:-1]] == ["25.0", "50.0"]
+    assert [r.get("upper") for r in ranges[1:-1]] == ["25.0", "50.0"]
 
 
 def test_styles_of_features_that_are_gone_go(published: str) -> None:
@@ -314,7 +314,7 @@ def test_numbers_per_node_are_styled_from_the_table(published: str) -> None:
         "Skill (%)": False,
     }
     ranges = ET.fromstring(found["MAE (km/h)"][0]).findall("renderer-v2/ranges/range")
-    uppers = [float(r.get("upper", "nan")) for r in ranges[:-1]]
+    uppers = [float(r.get("upper", "nan")) for r in ranges[1:-1]]
     assert uppers == list(classify([1, 2, 3, 4], feature=features["mae"]).breaks)
 
 

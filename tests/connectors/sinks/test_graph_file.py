@@ -8,8 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from real_qgis import need_qgis_python, run_script
 from road_graphs import make_roads
 from stgraph_connectors.graph_file import read_graph
@@ -33,9 +35,10 @@ def test_roads_are_coloured_by_speed_or_class(tmp_path: Path) -> None:
     """Speeds are the default; the classes that are there have a category, links with their road."""
     found = styles(write_graph(make_roads(), tmp_path / "g.gpkg"))
     names = {name: first for (layer, name), (first, _) in found.items() if layer == "edges"}
-    assert names == {"Speed (km/h)": True, "Road class": False, "plain": False}
+    assert names == {"Speed limit (km/h)": True, "Road class": False, "plain": False}
     _, document = found["edges", "Road class"]
-    values = [part.get("value") for part in document.iter("category")]
+    title, *values = [part.get("value") for part in document.iter("category")]
+    assert title == "(Road class)"
     assert values == ["primary", "tertiary", "residential", "service", ""]
 
 
@@ -45,6 +48,63 @@ def test_stations_and_links_are_quiet(graph: STGraph, tmp_path: Path) -> None:
     assert set(found) == {("nodes", "plain"), ("edges", "plain")}
     for _, document in found.values():
         assert document.get("hasScaleBasedVisibilityFlag") is None
+
+
+def test_one_class_of_roads_and_one_speed_make_no_colours(tmp_path: Path) -> None:
+    """A legend with the single entry "other" says nothing."""
+    roads = make_roads()
+    assert roads.edges is not None
+    same = roads.edges.assign(highway="1", speed_kmh=40.0)
+    found = styles(write_graph(roads.replace(edges=same), tmp_path / "g.gpkg"))
+    names = {name: first for (layer, name), (first, _) in found.items() if layer == "edges"}
+    assert names == {"plain": True}
+
+
+@pytest.mark.parametrize(
+    ("speeds", "labels"),
+    [
+        ([7, 15, 20, 30, 50, 120], ["≤ 10", "10 – 20", "20 – 30", "30 – 50", "> 50"]),
+        ([30, 40, 50, 30, 50, 50], ["≤ 30", "30 – 50"]),
+        ([20, 70, 100, 20, 90, 100], ["≤ 20", "20 – 70", "70 – 100"]),
+    ],
+)  # fmt: skip
+def test_speed_limits_have_their_usual_classes(
+    tmp_path: Path, speeds: list[float], labels: list[str]
+) -> None:
+    """As far as they occur, each in a colour of its own."""
+    roads = make_roads()
+    assert roads.edges is not None
+    edges = roads.edges.assign(speed_kmh=np.resize(speeds, len(roads.edges)).astype(float))
+    found = styles(write_graph(roads.replace(edges=edges), tmp_path / "g.gpkg"))
+    _, document = found["edges", "Speed limit (km/h)"]
+    ranges = document.findall("renderer-v2/ranges/range")
+    assert [r.get("label") for r in ranges] == ["Speed limit (km/h)", *labels]
+    colours = [
+        symbol.findall("layer/prop[@k='line_color']")[-1].get("v")
+        for symbol in document.findall("renderer-v2/symbols/symbol")[: len(labels)]
+    ]
+    assert len(set(colours)) == len(labels)
+
+
+@pytest.mark.parametrize(("crs", "unit"), [(32632, 1.0), (4326, 1 / 111_320)])
+def test_edges_of_cells_are_drawn_only_when_they_can_be_told_apart(
+    graph: STGraph, tmp_path: Path, crs: int, unit: float
+) -> None:
+    """Cells of 400 m have edges of 4 mm at 1:100,000; further out the edges would hide them."""
+    cells = [
+        shapely.box(*(unit * x for x in (400 * i, 0, 400 * i + 400, 400)))
+        for i in range(graph.n_nodes)
+    ]
+    nodes = gpd.GeoDataFrame(index=graph.nodes.index, geometry=cells, crs=crs)
+    index = np.array([range(graph.n_nodes - 1), range(1, graph.n_nodes)])
+    weight = np.ones(index.shape[1], dtype=np.float32)
+    cells_graph = graph.replace(nodes=nodes, edge_index=index, edge_weight=weight, edges=None)
+    found = styles(write_graph(cells_graph, tmp_path / "g.gpkg"))
+    _, document = found["edges", "plain"]
+    assert document.get("hasScaleBasedVisibilityFlag") == "1"
+    assert document.get("minScale") == "100000"
+    _, document = found["nodes", "plain"]
+    assert document.get("hasScaleBasedVisibilityFlag") is None
 
 
 @pytest.mark.qgis
