@@ -146,7 +146,7 @@ BAD = {
     "backwards": ("from,to\n2024-05-02T10:00,2024-05-02T09:00\n", {}, "not after its begin"),
     "no number": ("from,n\n2024-05-01,many\n", {"value_column": "n"}, "'many'"),
     "no row": ("from,to\n", {}, "there is a header but no rows"),
-    "a wrong zone": ("from\n2024-05-01\n", {"zone": "Berlin"}, "`zone`: unknown time zone 'Berlin'"),
+    "a wrong zone": ("from\n2024-05-01\n", {"zone": "Berlin"}, "unknown time zone 'Berlin'"),
     "no step": ("from\n2024-05-01\n", {"step_minutes": 0}, "`step_minutes`: is 0"),
     "too many values": ("from,to\n1700-01-01,2200-01-01\n" + "2024-05-01,\n" * 9,
                         {"step_minutes": 1}, "take a longer step, or fewer events"),
