@@ -21,7 +21,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import geopandas as gpd
+import numpy as np
+import pandas as pd
 from _common import Row, at_least, at_most, main
+from stgraph_connectors.roads.lines import read_road_lines
+
+from stgraph.neighbours import build_network, snap_stations
 
 DATA = Path(os.environ.get("STGRAPH_DATA", Path(__file__).resolve().parents[2] / "../shared/data"))
 GRAPHML = "STGRAPH_BENCH_GRAPHML"  # where the processes find the unpacked file
@@ -38,6 +44,7 @@ def measure(quick: bool) -> list[Row]:
         *_pbf_rows(times, "drive" if quick else "all"),
         *_city_rows(times, big, small),
         *_station_rows(times, wide, n_stations),
+        *_truth_rows(),
     ]
 
 
@@ -106,6 +113,45 @@ def _station_rows(times: int, n_segments: int, n_stations: int) -> list[Row]:
         at_most(f"{n_stations:,} stations: kernel of road distances up to 10 km", network, "s", 60),
         Row("peak memory of it", peak, "MB"),
     ]
+
+
+def _truth_rows() -> list[Row]:
+    """Return how the sensors of PEMS-BAY are placed, and how far apart, next to what is published.
+
+    Each of the 848 lines is one carriageway, drawn in the direction of its traffic.
+    """
+    folder = DATA / "pems-bay-graph"
+    lines = folder / "osm_highways.gpkg"
+    roads = read_road_lines(lines, id_column="col1", oneway="forward", nodes="junctions")
+    sensors = pd.read_csv(folder / "sensors.csv", index_col="sensor_id")
+    places = gpd.points_from_xy(sensors["longitude"], sensors["latitude"], crs=4326)
+    stations = gpd.GeoDataFrame(index=sensors.index, geometry=places)
+    truth = pd.read_csv(folder / "points_on_edges.csv")
+    found = snap_stations(stations, roads).stations
+    right = found["segment_id"].to_numpy() == truth["E"].to_numpy()
+    off = np.abs(found["offset_m"].to_numpy() - truth["length"].to_numpy())[right]
+    graph = build_network(stations, roads, weight="length", max_length_m=1e6)
+    source, target = stations.index.to_numpy()[graph.edge_index]
+    ours = pd.DataFrame({"from": source, "to": target, "metres": graph.edge_weight})
+    pairs = ours.merge(pd.read_csv(folder / "distances.csv.gz"), on=["from", "to"])
+    near = pairs[pairs["metres"] <= 10_000]
+    return [
+        at_least("PEMS-BAY: sensors on the right line", 100 * right.mean(), "%", 99),
+        at_most("median error along it", float(np.median(off)), "m", 5),
+        at_least(
+            "road distances, correlation with the published where both are up to 10 km",
+            _correlation(near[near["cost"] <= 10_000]),
+            "",
+            0.9,
+        ),
+        Row("where ours are up to 10 km", _correlation(near), ""),
+        Row("where both have any way", _correlation(pairs), ""),
+    ]
+
+
+def _correlation(pairs: pd.DataFrame) -> float:
+    """Return the correlation of our distances with the published ones."""
+    return float(np.corrcoef(pairs["metres"], pairs["cost"])[0, 1])
 
 
 def _in_turn(names: list[str], times: int) -> dict[str, tuple[float, float]]:
@@ -195,8 +241,6 @@ def _city(n_segments: str) -> Callable[[], object]:
 def _snap(n_segments: str, n_stations: str) -> Callable[[], object]:
     from _cities import make_city, make_stations
 
-    from stgraph.neighbours import snap_stations
-
     city = make_city(int(n_segments))
     stations = make_stations(int(n_stations), city)
     return lambda: snap_stations(stations, city)
@@ -204,8 +248,6 @@ def _snap(n_segments: str, n_stations: str) -> Callable[[], object]:
 
 def _network(n_segments: str, n_stations: str) -> Callable[[], object]:
     from _cities import make_city, make_stations
-
-    from stgraph.neighbours import build_network
 
     city = make_city(int(n_segments))
     stations = make_stations(int(n_stations), city)
