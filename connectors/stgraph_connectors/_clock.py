@@ -115,6 +115,17 @@ def check_zone(zone: str, report: Report) -> bool:
     return False
 
 
+def check_limit(name: str, limit: Any, report: Report) -> None:
+    """Note an option that limits readings in time and cannot be read as a time."""
+    try:
+        is_time = limit is None or not pd.isna(pd.Timestamp(limit))
+    except (ValueError, TypeError):
+        is_time = False
+    if not is_time:
+        what = f"{limit!r} cannot be read as a time"
+        report.error(f"`{name}`", what, "write 2024-01-31 or 2024-01-31 16:45")
+
+
 def step_start(us: int, step_minutes: float, zone: str) -> int:
     """Return where the step begins that holds an instant; steps count from local midnight."""
     stamp = pd.Timestamp(us, unit="us", tz="UTC").tz_convert(zone)

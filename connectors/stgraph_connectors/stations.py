@@ -18,7 +18,7 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import Feature, Role, STGraph
 from stgraph.report import Report
 from stgraph_connectors._adjacency import Links, read_links
-from stgraph_connectors._clock import instant_us
+from stgraph_connectors._clock import check_limit, instant_us
 from stgraph_connectors._coverage import note_missing
 from stgraph_connectors._grid import Aggregate, Duplicates, Grid, GridOptions, to_grid
 from stgraph_connectors._places import MissingCoordinates, PlaceOptions, read_places
@@ -216,13 +216,7 @@ def _check_clock(
         if not is_number or step_minutes < 1e-4:
             report.error("`step_minutes`", f"is {step_minutes!r}", "give minutes above 0")
     for name, limit in limits.items():
-        try:
-            is_time = limit is None or not pd.isna(pd.Timestamp(limit))
-        except (ValueError, TypeError):
-            is_time = False
-        if not is_time:
-            what = f"{limit!r} cannot be read as a time"
-            report.error(f"`{name}`", what, "write 2024-01-31 or 2024-01-31 16:45")
+        check_limit(name, limit, report)
 
 
 def _check_format(time_format: str | None, report: Report) -> None:

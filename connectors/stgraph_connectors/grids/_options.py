@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeVar
 from zoneinfo import available_timezones
 
-import pandas as pd
 import pyproj
 
 from stgraph.errors import DataError, nearest_name
 from stgraph.neighbours._places import is_mercator
 from stgraph.report import Report
+from stgraph_connectors._clock import check_limit
 from stgraph_connectors._coordinates import parse_crs
 
 Neighbours = Literal["queen", "rook", "none"]
@@ -65,13 +65,7 @@ def check_time(zone: str, limits: Mapping[str, Any], report: Report) -> None:
         what = f"unknown time zone {zone!r}{nearest_name(zone, available_timezones())}"
         report.error("`zone`", what, "use an IANA name such as 'Europe/Berlin' or 'Etc/GMT-10'")
     for name, limit in limits.items():
-        try:
-            is_time = limit is None or not pd.isna(pd.Timestamp(limit))
-        except (ValueError, TypeError):
-            is_time = False
-        if not is_time:
-            what = f"{limit!r} cannot be read as a time"
-            report.error(f"`{name}`", what, "write 2024-01-31 or 2024-01-31 16:45")
+        check_limit(name, limit, report)
 
 
 def read_plane(name: str, crs: str | int | None, report: Report) -> pyproj.CRS | None:
