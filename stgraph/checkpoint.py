@@ -22,12 +22,13 @@ from stgraph.errors import CheckpointError, MissingExtraError, OutputError, Unkn
 from stgraph.forecasting import Forecaster
 from stgraph.graph import Feature
 from stgraph.inputs import Inputs
+from stgraph.layout import Layout
 from stgraph.models.build import build_predictor
 from stgraph.preprocessing.profiles import Profile
 from stgraph.preprocessing.scalers import Scaler
 from stgraph.tensor_files import read_arrays, read_header
 
-FORMAT = 1  # raised when older versions could not read what is written
+FORMAT = 2  # raised when older versions could not read what is written
 _MODEL_FILE = "model.json"
 _WEIGHTS_FILE = "weights.safetensors"
 _DIGEST_KEY = "model_json_sha256"  # in the header of the weights: ties the two files together
@@ -148,6 +149,9 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
         arrays[f"calibration.{name}"] = torch.tensor(getattr(forecaster.calibration, name))
     for name in ("lower", "decay", "spread"):
         arrays[f"inputs.{name}"] = torch.tensor(getattr(inputs, name))
+    for name in ("xyz", "cells"):
+        if (places := getattr(forecaster.layout, name)) is not None:
+            arrays[f"layout.{name}"] = torch.tensor(places)
     document: dict[str, Any] = {
         "format": FORMAT,
         "stgraph_version": version("stgraph-gis"),
@@ -200,9 +204,13 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
         else document["node_ids"]
     )
     node_ids = pd.Index(ids)
-    predictor = build_predictor(
-        document["model"], document["options"], inputs, n_nodes=len(node_ids)
-    )
+    places = {
+        name: arrays[f"layout.{name}"].numpy()
+        for name in ("xyz", "cells")
+        if f"layout.{name}" in arrays
+    }
+    layout = Layout(len(node_ids), **places)
+    predictor = build_predictor(document["model"], document["options"], inputs, layout=layout)
     weights = {
         name.removeprefix("predictor."): value
         for name, value in arrays.items()
@@ -219,6 +227,7 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
         predictor=predictor.eval(),
         calibration=Calibration(**calibration),
         node_ids=node_ids,
+        layout=layout,
         fitted_until=pd.Timestamp(document["fitted_until"]),
         tuned_until=pd.Timestamp(document["tuned_until"]),
         notes=document["notes"],

@@ -14,6 +14,7 @@ from stgraph.calibration import Calibration
 from stgraph.errors import CheckpointError, InputError
 from stgraph.graph import Feature, FloatArray, IntArray, STGraph
 from stgraph.inputs import Inputs, Source
+from stgraph.layout import Layout
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split
 from stgraph.report import Report
@@ -32,6 +33,7 @@ class Forecaster:
     predictor: Predictor
     calibration: Calibration
     node_ids: pd.Index
+    layout: Layout
     fitted_until: pd.Timestamp  # last instant that training looked at
     tuned_until: pd.Timestamp  # last instant that validation looked at
     notes: Mapping[str, Any] = field(default_factory=dict)  # seed, seconds, ...

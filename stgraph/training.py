@@ -31,6 +31,7 @@ from stgraph.errors import CheckpointError, OutputError, STGraphError, TrainingE
 from stgraph.forecasting import Forecaster, instants
 from stgraph.graph import BoolArray, FloatArray, STGraph
 from stgraph.inputs import Inputs, Source, fit_inputs
+from stgraph.layout import layout_of
 from stgraph.models.build import build_predictor, read_options
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split, split_windows
@@ -111,6 +112,7 @@ def fit(
         graph.n_steps, window=window, horizon=horizon, fractions=fractions
     )
     began = time.perf_counter()
+    layout = layout_of(graph)
     inputs, source = fit_inputs(
         graph,
         window=split.window,
@@ -124,7 +126,7 @@ def fit(
     tuning = Windows(Source(graph, inputs), _tuning_starts(graph, split))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
-        predictor = build_predictor(model, options or {}, inputs, n_nodes=graph.n_nodes)
+        predictor = build_predictor(model, options or {}, inputs, layout=layout)
         if not predictor.is_point:
             state = None if folder is None else Path(folder) / "training"
             job = _describe_job(model, options or {}, train, graph, split, inputs)
@@ -145,6 +147,7 @@ def fit(
         predictor=predictor,
         calibration=_calibrate(predictor, tuning, inputs),
         node_ids=graph.node_ids,
+        layout=layout,
         fitted_until=fitted_until,
         tuned_until=tuned_until,
         notes={"seed": train.seed, "fit_seconds": round(time.perf_counter() - began, 2)},

@@ -11,13 +11,14 @@ from torch import nn
 from stgraph import registry
 from stgraph.errors import ConfigError, nearest_name
 from stgraph.inputs import Inputs
+from stgraph.layout import Layout
 from stgraph.models.predictor import QUANTILES, Predictor
 from stgraph.models.sizes import Sizes
 from stgraph.report import Report
 
 
 def build_predictor(
-    name: str, options: Mapping[str, Any], inputs: Inputs, *, n_nodes: int
+    name: str, options: Mapping[str, Any], inputs: Inputs, *, layout: Layout
 ) -> Predictor:
     """Return an untrained model with everything around it.
 
@@ -29,8 +30,8 @@ def build_predictor(
         Of the model's config.
     inputs
         Fitted inputs; they give the sizes and the anchor.
-    n_nodes
-        Number of nodes N.
+    layout
+        Number of nodes N, and where they lie.
 
     Returns
     -------
@@ -45,12 +46,13 @@ def build_predictor(
     model_class: type[nn.Module] = registry.load("models", name)
     is_point = bool(getattr(model_class, "is_point", False))
     sizes = Sizes(
-        n_nodes=n_nodes,
+        n_nodes=layout.n_nodes,
         window=inputs.window,
         horizon=inputs.horizon,
         n_past=inputs.n_past,
         n_future=inputs.n_future,
         n_outputs=len(inputs.targets) * (1 if is_point else len(QUANTILES)),
+        layout=layout,
     )
     return Predictor(model_class(sizes, read_options(name, options)), inputs)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stgraph.layout import Layout
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -14,4 +16,5 @@ class Sizes:
     horizon: int  # H, output steps
     n_past: int  # F, channels of x
     n_future: int  # K, channels of u
-    n_outputs: int  # C * Q, targets times quantiles
+    n_outputs: int  # C * Q, targets times what the head asks for
+    layout: Layout | None = None  # where the nodes lie; None: unknown

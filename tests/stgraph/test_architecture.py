@@ -30,6 +30,7 @@ ORDER = [
     "configfile",
     "evaluation",
     "inputs",
+    "layout",
     "windows",
     "calibration",
     "tensor_files",

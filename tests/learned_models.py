@@ -1,0 +1,25 @@
+"""Every learned model in a size for tests: one line here, and all common tests run on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TINY_DECODER = {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2}
+
+# name -> options that make it tiny
+SMALL: dict[str, dict[str, Any]] = {
+    "gcn_lstm": TINY_DECODER,
+    "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
+}
+
+# name -> options under which nothing of the model belongs to a node: it runs on other graphs
+INDUCTIVE: dict[str, dict[str, Any]] = {
+    "gcn_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "identity_mlp": {"node_embedding_size": 0},
+}
+
+# parameters whose first axis is the node, by the last part of their name
+PER_NODE = {"identity", "give", "take"}
+
+# models that look at nothing but the node itself
+WITHOUT_GRAPH = {"identity_mlp"}
