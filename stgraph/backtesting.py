@@ -15,7 +15,7 @@ from stgraph.forecasting import Forecaster
 from stgraph.graph import STGraph
 from stgraph.inputs import Source
 from stgraph.preprocessing.splits import Split, rolling_origins
-from stgraph.training import fit
+from stgraph.training import fit, fit_prepared, prepare
 
 SIMPLE_BASELINES = ("persistence", "seasonal_naive", "weekly_profile", "profile_decay")
 
@@ -71,16 +71,15 @@ def evaluate(
     column = 0 if target is None else _position(target, names)
     errors = {forecaster.model: _score(forecaster, graph, starts, column)}
     rivals = [name for name in baselines if name != forecaster.model]
-    split = _same_split(forecaster, graph) if rivals else None
-    for name in rivals:
-        rival = fit(
+    if rivals:
+        prepared = prepare(
             graph,
-            model=name,
-            split=split,
+            split=_same_split(forecaster, graph),
             holidays=forecaster.inputs.holidays,
             use_filled=forecaster.inputs.use_filled,
         )
-        errors[name] = _score(rival, graph, starts, column)
+        for name in rivals:
+            errors[name] = _score(fit_prepared(prepared, model=name), graph, starts, column)
     first = starts[0] + forecaster.inputs.window
     last = starts[-1] + forecaster.inputs.window + forecaster.inputs.horizon - 1
     return Evaluation(

@@ -1,54 +1,93 @@
-"""Fit a registered model to a graph: closed form for baselines, Lightning for everything else."""
+"""Fit a registered model to a graph: its inputs, then the model, then the calibration."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import logging
-import math
-import signal
-import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning
 import torch
-from lightning.pytorch import callbacks, loggers
-from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError
-from torch import Tensor
-from torch.utils.data import Sampler
 
-from stgraph._optional import require
 from stgraph.calibration import Calibration, fit_calibration
-from stgraph.config import TrainConfig
-from stgraph.errors import CheckpointError, OutputError, STGraphError, TrainingError
+from stgraph.config import ModelConfig, TrainConfig
 from stgraph.forecasting import Forecaster, instants
 from stgraph.graph import BoolArray, FloatArray, STGraph
 from stgraph.inputs import Inputs, Source, fit_inputs
-from stgraph.layout import layout_of
+from stgraph.layout import Layout, layout_of
+from stgraph.learning import learn
 from stgraph.models.build import build_predictor, read_options
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split, split_windows
 from stgraph.shrinkage import choose_trust
-from stgraph.tensor_files import read_training_state, write_training_state
-from stgraph.windows import Batch, Windows
+from stgraph.windows import Windows
 
-_WARM_UP = 0.05  # share of the steps over which the learning rate rises
 _CALIBRATION_VALUES = 20_000_000  # forecasts kept in memory at once
-_JOB_KEY = "stgraph_job"  # in the training state
-_FLOOR = 0.01  # share of the peak learning rate at the end
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that models fitted to the same graph and split share."""
+
+    graph: STGraph
+    split: Split
+    inputs: Inputs
+    layout: Layout
+    learning: Windows  # of the training part, with the profile that leaves out each step's day
+    tuning: Windows  # of the validation part; none if nothing was observed there
+
+
+def prepare(
+    graph: STGraph,
+    *,
+    window: int = 12,
+    horizon: int = 12,
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    scaler: Literal["standard", "minmax", "robust"] = "standard",
+    holidays: str | None = None,
+    use_filled: bool = False,
+    split: Split | None = None,
+) -> Prepared:
+    """Fit what a model is shown; parameters as for `fit`.
+
+    Returns
+    -------
+    Prepared
+        For `fit_prepared`, as often as there are models to fit.
+
+    Raises
+    ------
+    InputError
+        Too little data, or no target.
+    """
+    split = split or split_windows(
+        graph.n_steps, window=window, horizon=horizon, fractions=fractions
+    )
+    inputs, source = fit_inputs(
+        graph,
+        window=split.window,
+        horizon=split.horizon,
+        train_steps=split.train_steps.stop,
+        scaler=scaler,
+        holidays=holidays,
+        use_filled=use_filled,
+    )
+    return Prepared(
+        graph=graph,
+        split=split,
+        inputs=inputs,
+        layout=layout_of(graph),
+        learning=Windows(source, split.train),
+        tuning=Windows(Source(graph, inputs), _tuning_starts(graph, split)),
+    )
 
 
 def fit(
     graph: STGraph,
     *,
-    model: str = "gcn_lstm",
+    model: str | ModelConfig = "gcn_lstm",
     options: Mapping[str, Any] | None = None,
     window: int = 12,
     horizon: int = 12,
@@ -68,9 +107,9 @@ def fit(
     graph
         Signal with at least one target feature.
     model
-        Registered name, of a graph model or of a baseline.
+        Registered name, of a graph model or of a baseline; or a name with its options.
     options
-        Of the model's config; None takes the defaults.
+        Of the model's config, over those that `model` brings; None takes the defaults.
     window, horizon
         Input steps and forecast steps.
     fractions
@@ -107,46 +146,60 @@ def fit(
     OutputError
         The training state or logs cannot be written into `folder`.
     """
-    train = train or TrainConfig()
-    split = split or split_windows(
-        graph.n_steps, window=window, horizon=horizon, fractions=fractions
-    )
-    began = time.perf_counter()
-    layout = layout_of(graph)
-    inputs, source = fit_inputs(
+    prepared = prepare(
         graph,
-        window=split.window,
-        horizon=split.horizon,
-        train_steps=split.train_steps.stop,
+        window=window,
+        horizon=horizon,
+        fractions=fractions,
         scaler=scaler,
         holidays=holidays,
         use_filled=use_filled,
+        split=split,
     )
-    learning = Windows(source, split.train)
-    tuning = Windows(Source(graph, inputs), _tuning_starts(graph, split))
+    return fit_prepared(
+        prepared, model=model, options=options, train=train, folder=folder, resume=resume
+    )
+
+
+def fit_prepared(
+    prepared: Prepared,
+    *,
+    model: str | ModelConfig = "gcn_lstm",
+    options: Mapping[str, Any] | None = None,
+    train: TrainConfig | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+) -> Forecaster:
+    """Fit a model to inputs that are fitted already; parameters, result and errors as for `fit`."""
+    began = time.perf_counter()
+    train, options = train or TrainConfig(), dict(options or {})
+    if isinstance(model, ModelConfig):
+        options = {**model.options, **options}
+        model = model.name
+    inputs, layout, tuning = prepared.inputs, prepared.layout, prepared.tuning
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
-        predictor = build_predictor(model, options or {}, inputs, layout=layout)
+        predictor = build_predictor(model, options, inputs, layout=layout)
         if not predictor.is_point:
             state = None if folder is None else Path(folder) / "training"
-            job = _describe_job(model, options or {}, train, graph, split, inputs)
+            job = _describe_job(model, options, train, prepared)
             shapes = {name: tuple(part.shape) for name, part in predictor.state_dict().items()}
             job["weights"] = repr(shapes)  # another version may have other ones
-            _learn(predictor, learning, tuning, train, state, job, resume=resume)
+            learn(predictor, prepared.learning, tuning, train, state, job, resume=resume)
             predictor.trust.copy_(choose_trust(predictor, tuning))
         elif (fit_closed_form := getattr(predictor.model, "fit_closed_form", None)) is not None:
-            batches = iter(learning.loader(batch_size=train.batch_size))
+            batches = iter(prepared.learning.loader(batch_size=train.batch_size))
             with torch.no_grad():
                 fit_closed_form(batches, predictor.center, predictor.scale)
     predictor.eval()
-    fitted_until, tuned_until = instants(graph, split)
+    fitted_until, tuned_until = instants(prepared.graph, prepared.split)
     return Forecaster(
         model=model,
-        options=dict(options or {}),
+        options=options,
         inputs=inputs,
         predictor=predictor,
         calibration=_calibrate(predictor, tuning, inputs),
-        node_ids=graph.node_ids,
+        node_ids=prepared.graph.node_ids,
         layout=layout,
         fitted_until=fitted_until,
         tuned_until=tuned_until,
@@ -158,209 +211,6 @@ def _tuning_starts(graph: STGraph, split: Split) -> range:
     """Return the validation windows; none if nothing to validate on was observed."""
     seen = graph.mask[split.targets("validation")][..., graph.feature_positions("target")]
     return split.validation if seen.any() else range(0)
-
-
-class _Task(lightning.LightningModule):
-    """What Lightning trains: a predictor, its loss, and a warm-up and cosine schedule."""
-
-    def __init__(
-        self, predictor: Predictor, train: TrainConfig, windows: Windows, job: dict[str, str]
-    ) -> None:
-        super().__init__()
-        self.predictor = predictor
-        self._train_config = train
-        self._job = job
-        edges = windows.edges
-        self.edge_index: Tensor
-        self.edge_weight: Tensor
-        # one graph for all batches: it stays on the device, and its operator is built once
-        self.register_buffer("edge_index", edges[0], persistent=False)
-        self.register_buffer("edge_weight", edges[1], persistent=False)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note whose state it is, so that no other job goes on from it."""
-        checkpoint[_JOB_KEY] = self._job
-
-    def on_train_epoch_start(self) -> None:
-        """Seed each epoch on its own, so that a resumed run repeats what an unbroken one does."""
-        torch.manual_seed(self._train_config.seed + self.current_epoch)
-
-    def training_step(self, batch: Batch) -> Tensor:
-        """Return the loss of one batch."""
-        loss = self.predictor.loss(self._with_graph(batch))
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch}; lower "
-                "`train.learning_rate` or check the readings for extreme values"
-            )
-        self.log("train_loss", loss, on_epoch=True, on_step=False, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: Batch) -> None:
-        """Log the masked mean absolute error of the median."""
-        median = self.predictor(self._with_graph(batch))[..., 1]
-        n_seen = int(batch.y_mask.sum())
-        if n_seen:
-            error = ((median - batch.y).abs() * batch.y_mask).sum() / n_seen
-            self.log("val_mae", error, prog_bar=True, batch_size=n_seen)
-
-    def configure_optimizers(self) -> Any:
-        """Return AdamW with warm-up and cosine decay over all steps."""
-        train = self._train_config
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay
-        )
-        n_steps = max(1, int(self.trainer.estimated_stepping_batches))
-        warm_up = max(1, int(_WARM_UP * n_steps))
-
-        def factor(step: int) -> float:
-            if step < warm_up:
-                return (step + 1) / warm_up
-            done = (step - warm_up) / max(1, n_steps - warm_up)
-            return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def _with_graph(self, batch: Batch) -> Batch:
-        """Return the batch with the one graph that stays on the device."""
-        return batch._replace(edge_index=self.edge_index, edge_weight=self.edge_weight)
-
-
-class _TensorFiles(CheckpointIO):
-    """Lightning's training state without pickle."""
-
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: Any,
-        storage_options: Any = None,  # noqa: ARG002
-    ) -> None:
-        """Write a state."""
-        write_training_state(checkpoint, Path(path))
-
-    def load_checkpoint(
-        self,
-        path: Any,
-        map_location: Any = None,  # noqa: ARG002
-        weights_only: bool | None = None,  # noqa: ARG002
-    ) -> dict[str, Any]:
-        """Read a state."""
-        return read_training_state(path)
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Delete a state that is no longer kept."""
-        Path(path).unlink(missing_ok=True)
-
-
-class _EpochSampler(Sampler[int]):
-    """A random order that depends on seed and epoch only, so that a resumed run repeats it."""
-
-    def __init__(self, n_windows: int, seed: int) -> None:
-        self._n_windows = n_windows
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch; Lightning calls it."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._n_windows
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        return iter(torch.randperm(self._n_windows, generator=generator).tolist())
-
-
-def _learn(
-    predictor: Predictor,
-    learning: Windows,
-    tuning: Windows,
-    train: TrainConfig,
-    state: Path | None,
-    job: dict[str, str],
-    *,
-    resume: bool,
-) -> None:
-    """Train with early stopping and leave the best weights in the predictor."""
-    with contextlib.ExitStack() as stack:
-        folder = state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        last = folder / "last.safetensors"
-        stack.enter_context(_writing(folder))
-        _check_resume(folder, job, resume=resume)
-        stack.enter_context(_quiet_lightning())
-        task = _Task(predictor, train, learning, job)
-        # the last state is kept last, so that it knows about the best one
-        keepers = [_keeper(folder, "last", monitor=None)]
-        if len(tuning):
-            keepers.insert(0, _keeper(folder, "best", monitor="val_mae"))
-        trainer = _trainer(train, folder, keepers)
-        sampler = _EpochSampler(len(learning), train.seed)
-        going_on = resume and last.exists()
-        if not (going_on and _is_stopped(last, train.patience)):
-            with _real_interrupts(trainer):
-                trainer.fit(
-                    task,
-                    learning.loader(batch_size=train.batch_size, sampler=sampler),
-                    tuning.loader(batch_size=train.batch_size),
-                    ckpt_path=str(last) if going_on else None,
-                )
-        best = folder / f"{keepers[0].filename}.safetensors"  # the last one without validation
-        if best.exists():
-            task.load_state_dict(read_training_state(best)["state_dict"])
-    predictor.cpu()
-
-
-def _keeper(folder: Path, name: str, *, monitor: str | None) -> callbacks.ModelCheckpoint:
-    """Return what keeps one state of the training: the best by a metric, or the last."""
-    keeper = callbacks.ModelCheckpoint(
-        dirpath=folder,
-        filename=name,
-        monitor=monitor,
-        save_top_k=1,
-        enable_version_counter=False,
-    )
-    keeper.FILE_EXTENSION = ".safetensors"
-    return keeper
-
-
-def _trainer(
-    train: TrainConfig, folder: Path, keepers: list[callbacks.ModelCheckpoint]
-) -> lightning.Trainer:
-    """Return the trainer that a config asks for."""
-    _keep_freed_memory()
-    monitored = [keeper.monitor for keeper in keepers if keeper.monitor is not None]
-    stop = [callbacks.EarlyStopping(name, patience=train.patience) for name in monitored]
-    on_stderr = {"stderr": True}  # stdout is for results
-    bar = (
-        [callbacks.RichProgressBar(leave=False, console_kwargs=on_stderr)] if train.progress else []
-    )
-    logs: list[loggers.Logger] = [loggers.CSVLogger(folder, name=None, version="logs")]
-    if train.tensorboard:
-        require("tensorboard", extra="tensorboard")
-        logs.append(loggers.TensorBoardLogger(folder, name=None, version="logs"))
-    on_gpu = train.device == "cuda" or (train.device == "auto" and torch.cuda.is_available())
-    bf16 = train.precision == "bf16" or (train.precision == "auto" and on_gpu)
-    return lightning.Trainer(
-        accelerator="cuda" if on_gpu else "cpu",
-        devices=1,  # with several, Lightning runs the caller's program once more for each
-        precision="bf16-mixed" if bf16 else "32-true",
-        max_epochs=train.max_epochs,
-        max_time=None if train.max_minutes is None else timedelta(minutes=train.max_minutes),
-        gradient_clip_val=train.gradient_clip,
-        callbacks=[*keepers, *stop, *bar],
-        plugins=[_TensorFiles()],
-        logger=logs,
-        enable_progress_bar=train.progress,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-        default_root_dir=folder,
-    )
 
 
 def _calibrate(predictor: Predictor, tuning: Windows, inputs: Inputs) -> Calibration:
@@ -387,11 +237,10 @@ def _describe_job(
     model: str,
     options: Mapping[str, Any],
     train: TrainConfig,
-    graph: STGraph,
-    split: Split,
-    inputs: Inputs,
+    prepared: Prepared,
 ) -> dict[str, str]:
     """Return what must be the same for a training to go on, as short texts."""
+    graph, inputs = prepared.graph, prepared.inputs
     learning = train.model_dump(
         include={"batch_size", "learning_rate", "weight_decay", "gradient_clip", "seed"}
     )
@@ -402,7 +251,7 @@ def _describe_job(
         "model": model,
         "model options": repr(sorted(read_options(model, options))),
         "train": repr(sorted(learning.items())),
-        "windows": repr(split),
+        "windows": repr(prepared.split),
         "features": repr(graph.features),
         "scaler": repr(inputs.scaler.kind),
         "use_filled": repr(inputs.use_filled),
@@ -411,82 +260,3 @@ def _describe_job(
         "edges": sha256(edges).hexdigest(),
         "readings": sha256(readings + inputs.decay.tobytes()).hexdigest(),
     }
-
-
-def _check_resume(folder: Path, job: dict[str, str], *, resume: bool) -> None:
-    """Refuse to go on with the state of another job; start afresh unless asked to go on."""
-    last, best = folder / "last.safetensors", folder / "best.safetensors"
-    if not resume:
-        for old in (last, best):
-            old.unlink(missing_ok=True)
-        return
-    if not last.exists():
-        return
-    theirs = read_training_state(last).get(_JOB_KEY, {})
-    odd = [name for name, text in job.items() if theirs.get(name) != text]
-    if odd:
-        raise CheckpointError(
-            f"{last} holds the state of another job, which differs in {', '.join(odd)}; "
-            "choose another folder or start without resume"
-        )
-
-
-def _is_stopped(last: Path, patience: int) -> bool:
-    """Tell whether early stopping has ended the training whose last state this is."""
-    states = read_training_state(last)["callbacks"].items()
-    return any(state["wait_count"] >= patience for name, state in states if "EarlyStopping" in name)
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Say where the training state and logs could not be written."""
-    try:
-        yield
-    except STGraphError:
-        raise
-    except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"cannot write {folder} ({error}); make room or choose another folder"
-        ) from error
-
-
-@contextlib.contextmanager
-def _real_interrupts(trainer: lightning.Trainer) -> Iterator[None]:
-    """Turn what Lightning makes of Ctrl-C, an exit that ignores the next one, back into itself."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from None
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's advice on loader workers and batch sizes, which does not apply here."""
-    talkers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [talker.level for talker in talkers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning.*")
-        warnings.filterwarnings("ignore", module="torch.utils._pytree")
-        for talker in talkers:
-            talker.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for talker, level in zip(talkers, levels, strict=True):
-                talker.setLevel(level)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse large blocks instead of returning them after every batch.
-
-    Measured: without it, training spends up to half its time in page faults.
-    """
-    m_mmap_threshold, m_trim_threshold, large = -3, -1, 1 << 30
-    with contextlib.suppress(OSError, AttributeError):  # another C library: nothing to set
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, large)
-        libc.mallopt(m_trim_threshold, large)

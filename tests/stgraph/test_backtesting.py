@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stgraph import backtesting
+from stgraph import backtesting, training
 from stgraph.backtesting import SIMPLE_BASELINES, backtest, evaluate
 from stgraph.config import TrainConfig
 from stgraph.errors import CheckpointError, InputError, UnknownNameError
 from stgraph.forecasting import Forecaster
 from stgraph.graph import STGraph
 from stgraph.preprocessing.splits import Split, rolling_origins, split_windows
-from stgraph.training import fit
+from stgraph.training import Prepared, fit, fit_prepared, prepare
 
 W, H = 6, 4
 MLP: dict[str, Any] = {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1}
@@ -82,11 +82,11 @@ def test_rivals_learn_from_the_same_steps(make_signal, monkeypatch) -> None:
     graph = make_signal(3)
     seen: list[Split] = []
 
-    def spied(graph: STGraph, **options: Any) -> Forecaster:
+    def spied(graph: STGraph, **options: Any) -> Prepared:
         seen.append(options["split"])
-        return fit(graph, **options)
+        return prepare(graph, **options)
 
-    monkeypatch.setattr(backtesting, "fit", spied)
+    monkeypatch.setattr(backtesting, "prepare", spied)
     for fractions in ((0.7, 0.1, 0.2), (0.8, 0.0, 0.2), (0.5, 0.3, 0.2)):
         forecaster = fitted(graph, fractions=fractions)
         evaluate(forecaster, graph, baselines=("persistence",))
@@ -143,12 +143,13 @@ def test_folds_do_not_overlap_and_use_only_the_past(make_signal, monkeypatch) ->
     graph = make_signal(2)
     fitted_until: list[pd.Timestamp] = []
 
-    def spied(graph: STGraph, **options: Any) -> Forecaster:
-        forecaster = fit(graph, **options)
+    def spied(prepared: Prepared, **options: Any) -> Forecaster:
+        forecaster = fit_prepared(prepared, **options)
         fitted_until.append(forecaster.tuned_until)
         return forecaster
 
-    monkeypatch.setattr(backtesting, "fit", spied)
+    monkeypatch.setattr(training, "fit_prepared", spied)  # as `fit` calls it
+    monkeypatch.setattr(backtesting, "fit_prepared", spied)
     table = backtest(
         graph, model="profile_decay", window=W, horizon=H, n_folds=3, baselines=("persistence",)
     )

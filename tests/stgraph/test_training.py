@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stgraph import tensor_files, training
+from stgraph import learning, tensor_files
 from stgraph.config import TrainConfig
 from stgraph.errors import CheckpointError, InputError, OutputError, TrainingError
 from stgraph.forecasting import Forecaster
@@ -246,8 +246,8 @@ def test_the_state_of_a_version_with_other_weights_is_refused(
 def test_one_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, options, precision) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(training.lightning, "Trainer", lambda **options: asked.update(options))
-    training._trainer(TrainConfig(**options), tmp_path, [])
+    monkeypatch.setattr(learning.lightning, "Trainer", lambda **options: asked.update(options))
+    learning._trainer(TrainConfig(**options), tmp_path, [])
     assert (asked["accelerator"], asked["devices"]) == ("cuda", 1)
     assert asked["precision"] == precision
 
