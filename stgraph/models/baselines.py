@@ -230,8 +230,12 @@ class _Ridge(nn.Module):
             cross += inputs.transpose(1, 2) @ y
             n_windows += len(batch.x)
         penalty = self.penalty * max(n_windows, 1) / 1000
-        eye = penalty * torch.eye(n_inputs, dtype=torch.float64)
-        self.weight.copy_(torch.linalg.solve(gram + eye, cross))
+        gram += penalty * torch.eye(n_inputs, dtype=torch.float64)
+        c = self.sizes.n_outputs
+        for h in range(self.sizes.horizon):  # from what is known up to that step
+            known, step = n_inputs - c * (self.sizes.horizon - 1 - h), slice(c * h, c * (h + 1))
+            solved = torch.linalg.solve(gram[:, :known, :known], cross[:, :known, step])
+            self.weight[:, :known, step] = solved.float()
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
         """Return (B, H, N, C)."""
@@ -247,10 +251,10 @@ class _Ridge(nn.Module):
         parts = [
             recent[..., :c].permute(2, 0, 1, 3).flatten(2),
             recent[..., 2 * c : 3 * c].permute(2, 0, 1, 3).flatten(2),
-            u[..., :c].permute(2, 0, 1, 3).flatten(2),
+            torch.ones_like(recent[..., :1]).permute(2, 0, 1, 3)[..., 0, :],
+            u[..., :c].permute(2, 0, 1, 3).flatten(2),  # last, in the order of time
         ]
-        one = torch.ones_like(parts[0][..., :1])
-        return torch.cat([*parts, one], dim=-1)
+        return torch.cat(parts, dim=-1)
 
 
 def _last(x: Tensor, n_targets: int) -> Tensor:

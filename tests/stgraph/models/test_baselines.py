@@ -129,12 +129,17 @@ def test_ridge_is_what_numpy_solves(make_signal, per_node: bool, n_targets: int)
     rows, answers, ahead = design(windows, n_targets, center, scale)
     penalty = 50.0 * len(windows) / 1000
     wanted = np.empty(answers.shape)
-    if per_node:
-        for n in range(3):
-            wanted[:, n] = rows[:, n] @ solve(rows[:, n], answers[:, n], penalty)
-    else:
-        flat = rows.reshape(-1, rows.shape[-1])
-        wanted = rows @ solve(flat, answers.reshape(-1, answers.shape[-1]), penalty)
+    for h in range(H):  # of the expected levels, those up to the step that is forecast
+        step = slice(h * n_targets, (h + 1) * n_targets)
+        known = np.r_[: rows.shape[-1] - 1 - (H - 1 - h) * n_targets, rows.shape[-1] - 1]
+        if per_node:
+            for n in range(3):
+                own = rows[:, n][:, known]
+                wanted[:, n, step] = own @ solve(own, answers[:, n, step], penalty)
+        else:
+            flat = rows[..., known].reshape(-1, len(known))
+            weight = solve(flat, answers[..., step].reshape(-1, n_targets), penalty)
+            wanted[..., step] = rows[..., known] @ weight
     wanted = np.swapaxes(wanted.reshape(len(windows), 3, H, n_targets), 1, 2) + ahead
     batch = windows.__getitems__(range(len(windows)))
     out = model(batch.x, batch.u, batch.edge_index, batch.edge_weight).numpy()
