@@ -1,73 +1,393 @@
-"""The sparse graph operator, built once per graph, and diffusion with it."""
+"""Fixed operators of a graph, built once per graph: walks, Chebyshev polynomials, GCN.
+
+A `Supports` holds the matrices T_1 ... T_S that a model mixes node states with, as one CSR matrix
+with its transpose, so that all of them are one sparse product, forward and backward. Which ones is
+said by a frozen `Diffusion`, `Chebyshev` or `Normalised`; `per_graph` remembers what was built of
+a graph for as long as its edge tensors live:
+
+>>> supports = per_graph(Diffusion(n_hops=2), edge_index, edge_weight, n_nodes)
+>>> mixed = supports.mix(state)  # (B, N, D) -> (B, N, S * D)
+"""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy import sparse
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakIdKeyDictionary
+
+Built = TypeVar("Built")
+Series = Literal["power", "chebyshev"]
+
+_DENSE_NODES = 2000  # on GPUs, up to here a dense product is faster than a sparse one
+_MAX_FILL = 4.0  # products are stacked while they have at most so many times the recursion's terms
+_CHUNK_BYTES = 1 << 28  # columns are laid out anew in parts of this size
 
 
-class _SparseProduct(torch.autograd.Function):
-    """Sparse times dense with the transpose at hand, so that backward is one product as well."""
+class Supports:
+    """Fixed matrices of one graph, applied to node states all at once.
 
-    @staticmethod
-    def forward(ctx: Any, dense: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
-        """Return ``matrix @ dense``."""
-        ctx.transpose = transpose
-        return _product(matrix, dense)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient of the dense factor; the graph itself is not learned."""
-        return _product(ctx.transpose, gradient.contiguous()), None, None
-
-
-def _product(matrix: Tensor, dense: Tensor) -> Tensor:
-    """Return ``matrix @ dense`` in the precision of `dense`, computed in that of the matrix."""
-    # no sparse product in bf16 on the CPU, whatever mixed precision asks for
-    with torch.autocast(dense.device.type, enabled=False):
-        return (matrix @ dense.to(matrix.dtype)).to(dense.dtype)
-
-
-class GraphOperator:
-    """A normalised adjacency that mixes node states, kept sparse with its transpose.
+    Each walk gives its first `n_hops` powers (or Chebyshev polynomials); with `identity` the state
+    itself comes first. Where the powers stay sparse they are stacked into one matrix, else they
+    are applied hop by hop.
 
     Parameters
     ----------
+    walks
+        (N, N) matrices, row = node that receives.
+    n_hops
+        Powers of each; 0 or more.
+    series
+        ``power`` P, P^2, ... or ``chebyshev`` T_1 = P, T_k = 2 P T_(k-1) - T_(k-2).
+    identity
+        Whether T_0, the state itself, is the first support.
+    dense
+        Whether to keep dense matrices; None: on GPUs up to 2,000 nodes.
+    """
+
+    def __init__(
+        self,
+        walks: Sequence[sparse.csr_array],
+        *,
+        n_hops: int,
+        series: Series = "power",
+        identity: bool = False,
+        dense: bool | None = None,
+    ) -> None:
+        self.n_nodes: int = walks[0].shape[0]
+        self.n_supports = len(walks) * n_hops + int(identity)
+        self._walks = list(walks)
+        self._n_hops = n_hops
+        self._series = series
+        self._identity = identity
+        self._dense = dense
+        self._stack = self._multiply_out()
+        self._pairs: dict[tuple[torch.dtype, torch.device, int], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, columns: Tensor) -> Tensor:
+        """Apply all supports to a matrix of node states, differentiably: (N, C) -> (N, S, C)."""
+        out: Tensor = _Product.apply(columns, self)  # type: ignore[no-untyped-call]
+        return out
+
+    def mix(self, state: Tensor) -> Tensor:
+        """Put what each support makes of the states side by side: (B, N, D) -> (B, N, S * D)."""
+        n_batch, n_nodes, size = state.shape
+        bytes_each = 8 * n_nodes * max(1, self.n_supports * size)
+        n_parts = max(1, min(n_batch, -(-n_batch * bytes_each // _CHUNK_BYTES)))
+        if n_parts > 1:
+            return torch.cat([self.mix(part) for part in state.tensor_split(n_parts)])
+        columns = state.transpose(0, 1).reshape(n_nodes, n_batch * size)
+        mixed: Tensor = self(columns).view(n_nodes, self.n_supports, n_batch, size)
+        return mixed.permute(2, 0, 1, 3).reshape(n_batch, n_nodes, self.n_supports * size)
+
+    def product(self, columns: Tensor) -> Tensor:
+        """Apply all supports, not differentiably: (N, C) -> (N, S, C)."""
+        shape = (self.n_nodes, self.n_supports, columns.shape[1])
+        if self._stack is not None:
+            matrix, _ = self._matrices(0, columns)
+            return _multiply(matrix, columns).view(shape)
+        out = columns.new_empty(shape)
+        if self._identity:
+            out[:, 0] = columns
+        position = int(self._identity)
+        for walk in range(len(self._walks)):
+            matrix, _ = self._matrices(walk, columns)
+            before, now = columns, columns
+            for hop in range(self._n_hops):
+                after = _multiply(matrix, now)
+                if self._series == "chebyshev" and hop:
+                    after = 2 * after - before
+                before, now = now, after
+                out[:, position] = now
+                position += 1
+        return out
+
+    def transposed_product(self, columns: Tensor) -> Tensor:
+        """Apply the transposes and add up, not differentiably: (N, S, C) -> (N, C)."""
+        if self._stack is not None:
+            _, transpose = self._matrices(0, columns)
+            return _multiply(transpose, columns.reshape(-1, columns.shape[2]))
+        total = columns.new_zeros(self.n_nodes, columns.shape[2])
+        if self._identity:
+            total += columns[:, 0]
+        for walk in range(len(self._walks)):
+            _, transpose = self._matrices(walk, columns)
+            first = int(self._identity) + walk * self._n_hops
+            total += self._transposed_walk(transpose, columns[:, first : first + self._n_hops])
+        return total
+
+    def _transposed_walk(self, transpose: Tensor, columns: Tensor) -> Tensor:
+        """Sum the transposed powers of one walk by Horner's or Clenshaw's scheme."""
+        after = torch.zeros_like(columns[:, 0])
+        before = torch.zeros_like(after)
+        for hop in reversed(range(self._n_hops)):
+            step = _multiply(transpose, after)
+            if self._series == "chebyshev":
+                step = 2 * step - before
+            before, after = after, columns[:, hop] + step
+        out = _multiply(transpose, after)
+        return out - before if self._series == "chebyshev" else out
+
+    def _multiply_out(self) -> sparse.csr_array | None:
+        """Return all supports in one (N * S, N) matrix, or None if they take too many terms."""
+        most = _MAX_FILL * self._n_hops * sum(walk.nnz for walk in self._walks) + self.n_nodes
+        parts = [sparse.eye_array(self.n_nodes, format="csr")] if self._identity else []
+        for walk in self._walks:
+            before, now = sparse.eye_array(self.n_nodes, format="csr"), walk
+            for hop in range(self._n_hops):
+                if hop:
+                    after = walk @ now
+                    if self._series == "chebyshev":
+                        after = 2 * after - before
+                    before, now = now, after
+                parts.append(now)
+                if sum(part.nnz for part in parts) > most:
+                    return None
+        whole = sparse.vstack(parts, format="csr")
+        by_node = np.arange(len(parts) * self.n_nodes).reshape(len(parts), -1).T.ravel()
+        return sparse.csr_array(whole[by_node])
+
+    def _matrices(self, walk: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a matrix and its transpose for states of this type and place."""
+        device = like.device
+        dense = self._dense
+        if dense is None:
+            dense = device.type == "cuda" and self.n_nodes <= _DENSE_NODES
+        low = like.dtype in (torch.float16, torch.bfloat16)
+        # no sparse products in half precision, and on CPUs they would gain nothing
+        dtype = torch.float32 if low and not (dense and device.type == "cuda") else like.dtype
+        key = (dtype, device, walk)
+        if key not in self._pairs:
+            matrix = self._walks[walk] if self._stack is None else self._stack
+            with torch.inference_mode(mode=False):
+                self._pairs[key] = (
+                    _to_torch(matrix, dtype, device, dense=dense),
+                    _to_torch(sparse.csr_array(matrix.T), dtype, device, dense=dense),
+                )
+        return self._pairs[key]
+
+
+class _Product(torch.autograd.Function):
+    """All supports at once, with the transpose at hand so that backward is one product as well."""
+
+    @staticmethod
+    def forward(ctx: Any, columns: Tensor, supports: Supports) -> Tensor:
+        """Return (N, S, C)."""
+        ctx.supports = supports
+        return supports.product(columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the states; the graph itself is not learned."""
+        return ctx.supports.transposed_product(gradient), None
+
+
+def _multiply(matrix: Tensor, columns: Tensor) -> Tensor:
+    """Return ``matrix @ columns`` in the precision of the columns, computed in the matrix's."""
+    with torch.autocast(columns.device.type, enabled=False):
+        return (matrix @ columns.to(matrix.dtype).contiguous()).to(columns.dtype)
+
+
+# ------------------------------------------------------------------------------ kinds
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Random walks along and against the edges, as in DCRNN (Li et al., ICLR 2018).
+
+    Averaging (the default), each node takes the weighted mean of its in-neighbours, and of its
+    out-neighbours. Spreading, each node gives away what it has in shares of its edges' weights:
+    the operator of DCRNN's authors, whose columns sum to 1.
+    """
+
+    n_hops: int = 2
+    identity: bool = False
+    series: Series = "power"
+    spreading: bool = False
+    both_ways: bool = True
+    dense: bool | None = None
+
+    def __call__(self, edge_index: Tensor, edge_weight: Tensor, n_nodes: int) -> Supports:
+        """Return the supports of a graph."""
+        along = _adjacency(edge_index, edge_weight, n_nodes)
+        walks = [along, sparse.csr_array(along.T)] if self.both_ways else [along]
+        if self.spreading:  # divide by what the giver gives in all, not by what the taker takes
+            walks = [sparse.csr_array(_rows_to_one(sparse.csr_array(w.T)).T) for w in walks]
+        else:
+            walks = [_rows_to_one(walk) for walk in walks]
+        return Supports(
+            walks,
+            n_hops=self.n_hops,
+            series=self.series,
+            identity=self.identity,
+            dense=self.dense,
+        )
+
+
+@dataclass(frozen=True)
+class Chebyshev:
+    """Chebyshev polynomials T_0 ... T_(K-1) of the scaled Laplacian (Defferrard et al., 2016).
+
+    As `torch_geometric.nn.ChebConv` has them: loops are left out, degrees are those of the
+    sources, and the largest eigenvalue is taken as 2 (``sym``, ``rw``) or as twice the largest
+    degree (``none``).
+    """
+
+    n_terms: int = 3
+    normalization: Literal["sym", "rw", "none"] = "sym"
+    dense: bool | None = None
+
+    def __call__(self, edge_index: Tensor, edge_weight: Tensor, n_nodes: int) -> Supports:
+        """Return the supports of a graph, the state itself first."""
+        other = edge_index[0] != edge_index[1]
+        along = _adjacency(edge_index[:, other], edge_weight[other], n_nodes)
+        degree = np.asarray(along.sum(axis=0)).ravel()  # by source
+        if self.normalization == "none":
+            scale = max(float(degree.max(initial=0)), np.finfo(np.float64).tiny)
+            scaled = sparse.diags_array(degree / scale - 1) - along / scale
+        elif self.normalization == "sym":
+            root = _inverse(np.sqrt(degree))
+            scaled = -(sparse.diags_array(root) @ along @ sparse.diags_array(root))
+        else:
+            scaled = -(along @ sparse.diags_array(_inverse(degree)))
+        return Supports(
+            [sparse.csr_array(scaled)],
+            n_hops=self.n_terms - 1,
+            series="chebyshev",
+            identity=True,
+            dense=self.dense,
+        )
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """The symmetrically normalised adjacency of GCN (Kipf and Welling, ICLR 2017), with loops.
+
+    As `torch_geometric.nn.GCNConv` has it: nodes without a loop get one of weight `loop`, degrees
+    are those of the targets.
+    """
+
+    loop: float = 1.0  # 0: none is added
+    n_hops: int = 1
+    identity: bool = False
+    dense: bool | None = None
+
+    def __call__(self, edge_index: Tensor, edge_weight: Tensor, n_nodes: int) -> Supports:
+        """Return the supports of a graph."""
+        along = _adjacency(edge_index, edge_weight, n_nodes)
+        if self.loop:
+            has_loop = np.zeros(n_nodes, dtype=bool)
+            has_loop[edge_index[0][edge_index[0] == edge_index[1]].cpu().numpy()] = True
+            along = sparse.csr_array(along + sparse.diags_array(np.where(has_loop, 0, self.loop)))
+        root = _inverse(np.sqrt(np.asarray(along.sum(axis=1)).ravel()))
+        scaled = sparse.diags_array(root) @ along @ sparse.diags_array(root)
+        return Supports(
+            [sparse.csr_array(scaled)],
+            n_hops=self.n_hops,
+            identity=self.identity,
+            dense=self.dense,
+        )
+
+
+def _adjacency(edge_index: Tensor, edge_weight: Tensor, n_nodes: int) -> sparse.csr_array:
+    """Return the (N, N) matrix of weights, row = target; those of the same pair add up."""
+    source, target = edge_index.cpu().numpy()
+    weight = edge_weight.detach().cpu().double().numpy()
+    return sparse.csr_array((weight, (target, source)), shape=(n_nodes, n_nodes))
+
+
+def _rows_to_one(matrix: sparse.csr_array) -> sparse.csr_array:
+    """Return a matrix with rows that sum to 1; rows of zeros stay."""
+    share = _inverse(np.asarray(matrix.sum(axis=1)).ravel())
+    return sparse.csr_array(sparse.diags_array(share) @ matrix)
+
+
+def _inverse(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return 1 / values, 0 where they are 0."""
+    inverse = np.zeros(len(values))
+    np.divide(1, values, out=inverse, where=values > 0)
+    return inverse
+
+
+def _to_torch(
+    matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device, *, dense: bool
+) -> Tensor:
+    """Return a scipy matrix as a torch matrix, with the 32-bit indices that MKL wants."""
+    if dense:
+        return torch.from_numpy(matrix.toarray()).to(dtype=dtype, device=device)
+    matrix.sort_indices()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int32)),
+            torch.from_numpy(matrix.indices.astype(np.int32)),
+            torch.from_numpy(matrix.data).to(dtype),
+            size=matrix.shape,
+            check_invariants=False,
+        ).to(device)
+
+
+# ------------------------------------------------------------------------------ per graph
+
+# edge_index -> (what, N, id of edge_weight) -> (edge_weight, versions of both, built)
+_REMEMBERED: Any = WeakIdKeyDictionary()
+
+
+def per_graph(
+    build: Callable[[Tensor, Tensor, int], Built],
+    edge_index: Tensor,
+    edge_weight: Tensor,
+    n_nodes: int,
+) -> Built:
+    """Return ``build(edge_index, edge_weight, n_nodes)``, computed once per graph.
+
+    All models share what was built. It is forgotten with the edge tensors, and built anew when
+    they are other ones or were changed in place.
+
+    Parameters
+    ----------
+    build
+        Hashable: a module-level function or a frozen dataclass such as `Diffusion`. What it
+        returns must not hold the edge tensors themselves.
     edge_index
         (2, E) int64, row 0 source, row 1 target.
     edge_weight
-        (E,) similarities, not lengths; 0 or more.
+        (E,) similarities, 0 or more.
     n_nodes
         Number of nodes N.
     """
+    built_of_graph = _REMEMBERED.get(edge_index)
+    if built_of_graph is None:
+        built_of_graph = _REMEMBERED[edge_index] = {}
+    key = (build, n_nodes, id(edge_weight))
+    state = (_version(edge_index), _version(edge_weight))
+    known = built_of_graph.get(key)
+    if known is not None and known[0]() is edge_weight and known[1] == state:
+        return cast(Built, known[2])
+    for other in [k for k, (weight, _, _) in built_of_graph.items() if weight() is None]:
+        del built_of_graph[other]
+    with torch.inference_mode(mode=False), torch.no_grad():
+        built = build(edge_index, edge_weight, n_nodes)
+    built_of_graph[key] = (weakref.ref(edge_weight), state, built)
+    return built
 
-    def __init__(self, edge_index: Tensor, edge_weight: Tensor, n_nodes: int) -> None:
-        source, target = edge_index
-        self._matrix = _mean_of_neighbours(source, target, edge_weight, n_nodes)
-        self._transpose = _transposed(self._matrix)
 
-    def __call__(self, state: Tensor) -> Tensor:
-        """Replace every node's state by the weighted mean over its in-neighbours.
+def _version(tensor: Tensor) -> int:
+    """Return what changes when a tensor is changed in place; tensors of inference do not tell."""
+    return -1 if tensor.is_inference() else tensor._version
 
-        Parameters
-        ----------
-        state
-            (B, N, D) node states.
 
-        Returns
-        -------
-        Tensor
-            (B, N, D); zeros at nodes without in-neighbours.
-        """
-        n_batch, n_nodes, size = state.shape
-        columns = state.transpose(0, 1).reshape(n_nodes, n_batch * size)
-        mixed: Tensor = _SparseProduct.apply(  # type: ignore[no-untyped-call]
-            columns, self._matrix, self._transpose
-        )
-        return mixed.reshape(n_nodes, n_batch, size).transpose(0, 1)
+# ------------------------------------------------------------------------------ layer
 
 
 class DiffusionMix(nn.Module):
@@ -86,57 +406,12 @@ class DiffusionMix(nn.Module):
         self.n_supports = 1 + 2 * n_hops + (1 if adaptive_rank else 0)
         self.give = nn.Parameter(torch.randn(n_nodes, adaptive_rank)) if adaptive_rank else None
         self.take = nn.Parameter(torch.randn(n_nodes, adaptive_rank)) if adaptive_rank else None
-        self._graph: tuple[Tensor, Tensor] | None = None
-        self._operators: tuple[GraphOperator, GraphOperator] | None = None
 
     def forward(self, state: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         """Return the state next to what diffuses into it."""
-        parts = [state]
-        for operator in self._both_ways(edge_index, edge_weight, state.shape[1]):
-            mixed = state
-            for _ in range(self.n_hops):
-                mixed = operator(mixed)  # (B, N, D)
-                parts.append(mixed)
+        walks = per_graph(Diffusion(self.n_hops), edge_index, edge_weight, state.shape[1])
+        parts = [state, walks.mix(state)]
         if self.give is not None and self.take is not None:
             pooled = self.give.softmax(dim=0).T @ state  # (B, rank, D)
             parts.append(self.take.softmax(dim=1) @ pooled)
         return torch.cat(parts, dim=-1)
-
-    def _both_ways(
-        self, edge_index: Tensor, edge_weight: Tensor, n_nodes: int
-    ) -> tuple[GraphOperator, GraphOperator]:
-        """Return the operators along and against the edges, built once per graph."""
-        same = self._graph is not None and (
-            self._graph[0] is edge_index and self._graph[1] is edge_weight
-        )
-        if not same or self._operators is None:
-            self._graph = (edge_index, edge_weight)
-            self._operators = (
-                GraphOperator(edge_index, edge_weight, n_nodes),
-                GraphOperator(edge_index.flip(0), edge_weight, n_nodes),
-            )
-        return self._operators
-
-
-def _mean_of_neighbours(source: Tensor, target: Tensor, weight: Tensor, n_nodes: int) -> Tensor:
-    """Return the CSR matrix whose row t averages the sources of t by weight."""
-    total = torch.zeros(n_nodes, dtype=weight.dtype, device=weight.device)
-    total.index_add_(0, target, weight)
-    normal = weight / total[target].clamp_min(torch.finfo(weight.dtype).tiny)
-    return _csr(torch.stack([target, source]), normal, n_nodes)
-
-
-def _transposed(matrix: Tensor) -> Tensor:
-    """Return the transpose of a square CSR matrix, as CSR."""
-    coo = matrix.to_sparse_coo()  # type: ignore[no-untyped-call]
-    return _csr(coo.indices().flip(0), coo.values(), len(matrix))
-
-
-def _csr(pairs: Tensor, weight: Tensor, n_nodes: int) -> Tensor:
-    """Return a square CSR matrix from (2, E) rows and columns; weights of the same pair add up."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        shape = (n_nodes, n_nodes)
-        coo: Tensor = torch.sparse_coo_tensor(pairs, weight, shape, check_invariants=False)
-        csr: Tensor = coo.coalesce().to_sparse_csr()
-    return csr
