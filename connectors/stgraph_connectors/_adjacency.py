@@ -14,7 +14,7 @@ from scipy import sparse
 
 from stgraph.errors import DataError
 from stgraph.report import Report
-from stgraph_connectors._arrays import Arrays, pick, read_npz
+from stgraph_connectors._arrays import ARRAY_IDS, Arrays, pick, read_npz
 from stgraph_connectors._cells import to_numbers
 from stgraph_connectors._ids import clean_ids, match_ids, shorten
 from stgraph_connectors._pickles import read_plain_pickle
@@ -46,7 +46,12 @@ class _Named:
 
 
 def read_links(
-    source: str | Path, ids: pd.Index[Any], own_ids: Sequence[object] | None, report: Report
+    source: str | Path,
+    ids: pd.Index[Any],
+    own_ids: Sequence[object] | None,
+    report: Report,
+    *,
+    drop: Sequence[object] | None = None,
 ) -> Links | None:
     """Return the links of an adjacency file, or None when it cannot be used.
 
@@ -60,6 +65,9 @@ def read_links(
         Ids of the rows and columns of a matrix that does not name them. None means `ids`.
     report
         Takes the findings.
+    drop
+        Rows of a matrix to leave out, by its own ids or else by position; the others are the
+        stations in their order, whatever the matrix calls them.
     """
     path = check_path(source, report, role="adjacency", suffixes=_SUFFIXES)
     if path is None:
@@ -74,6 +82,10 @@ def read_links(
         named = _from_table(path, report)
     if named is None or not _check_weights(named, path.name, report):
         return None
+    if drop is not None:
+        named = _without(named, drop, path.name, report)
+        if named is None:
+            return None
     labels = named.ids
     if own_ids is not None and labels is None:
         labels = clean_ids(list(own_ids))
@@ -99,9 +111,7 @@ def _from_arrays(arrays: Arrays, name: str, report: Report) -> _Named | None:
             report.error(name, f"is no sparse matrix ({error})", "save it again")
             return None
     matrix = pick(arrays, ("adj", "adj_mx", "adjacency", "matrix"), name=name, report=report)
-    ids = pick(
-        arrays, ("sensor_ids", "station_ids", "ids"), name=name, report=report, required=False
-    )
+    ids = pick(arrays, ARRAY_IDS, name=name, report=report, required=False)
     return None if matrix is None else _from_matrix(matrix, ids, name, report)
 
 
@@ -177,6 +187,25 @@ def _from_table(path: Path, report: Report) -> _Named | None:
 
 
 # ---------------------------------------------------------------- checks and order
+
+
+def _without(links: _Named, drop: Sequence[object], name: str, report: Report) -> _Named | None:
+    """Return the links without some stations, the others renumbered and no longer named."""
+    own = np.arange(links.size).astype(str) if links.ids is None else links.ids
+    gone = np.isin(own.astype(str), clean_ids(list(drop)).astype(str))
+    unknown = sorted(set(clean_ids(list(drop))) - set(own[gone]))
+    if unknown:
+        what = f"has no rows {shorten(unknown, 5)}; there are {shorten(own, 3)}"
+        report.error(name, what, "correct adjacency_drop=")
+        return None
+    places = np.where(gone, -1, np.cumsum(~gone) - 1)
+    source, target = places[links.source], places[links.target]
+    kept = (source >= 0) & (target >= 0)
+    count = int((~kept).sum())
+    what = f"{int(gone.sum())} rows {shorten(own[gone], 5)} with {count} links"
+    report.info(name, what, "left out as adjacency_drop= asks", count=count)
+    size = links.size - int(gone.sum())
+    return _Named(source[kept], target[kept], links.weight[kept], None, size)
 
 
 def _check_weights(links: _Named, name: str, report: Report) -> bool:

@@ -15,6 +15,8 @@ from stgraph.report import Report
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+ARRAY_IDS = ("sensor_ids", "station_ids", "ids")  # names of the array of station ids
+
 
 def read_npz(path: Path, report: Report) -> Arrays | None:
     """Return the arrays of an npz file, or None when it cannot be read."""

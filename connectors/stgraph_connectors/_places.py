@@ -14,6 +14,7 @@ import pyproj
 import shapely
 
 from stgraph.report import Report
+from stgraph_connectors._arrays import ARRAY_IDS, pick, read_npz
 from stgraph_connectors._cells import to_numbers
 from stgraph_connectors._coordinates import (
     LATITUDE_NAMES,
@@ -26,7 +27,7 @@ from stgraph_connectors._coordinates import (
     parse_crs,
 )
 from stgraph_connectors._ids import ID_NAMES, clean_ids, guess_column, require_column, shorten
-from stgraph_connectors._tables import Table, read_table
+from stgraph_connectors._tables import Table, check_path, plain_suffix, read_table
 
 MissingCoordinates = Literal["drop", "keep", "error"]
 
@@ -85,9 +86,12 @@ def read_places(
     report
         Takes the findings; None is returned when the layer cannot be used at all.
     """
-    table = read_table(
-        source, report, role="stations", text=None, layer=options.layer, decimal=options.decimal
-    )
+    if isinstance(source, str | Path) and plain_suffix(Path(source)) == ".npz":
+        table = _read_ids_of_arrays(source, report)
+    else:
+        table = read_table(
+            source, report, role="stations", text=None, layer=options.layer, decimal=options.decimal
+        )
     if table is None:
         return None
     if table.headless:
@@ -105,6 +109,22 @@ def read_places(
     nodes = nodes[kept]
     order = nodes.index
     return _treat_missing(nodes, options.missing, table, report), order
+
+
+def _read_ids_of_arrays(source: str | Path, report: Report) -> Table | None:
+    """Return the stations that an npz of readings names; they have no places."""
+    path = check_path(source, report, role="stations", suffixes=(".npz",))
+    arrays = None if path is None else read_npz(path, report)
+    if path is None or arrays is None:
+        return None
+    ids = pick(arrays, ARRAY_IDS, name=path.name, report=report)
+    if ids is None:
+        return None
+    if ids.ndim != 1 or not len(ids):
+        what = f"has shape {ids.shape}"
+        report.error(f"{path.name}, `sensor_ids`", what, "it must be one id a station")
+        return None
+    return Table(pd.DataFrame({"sensor_id": clean_ids(ids)}), path.name)
 
 
 def _attributes(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stgraph.report import Report
-from stgraph_connectors._arrays import pick, read_npz
+from stgraph_connectors._arrays import ARRAY_IDS, pick, read_npz
 from stgraph_connectors._cells import to_numbers
 from stgraph_connectors._clock import NO_TIME, Int64Array, read_times
 from stgraph_connectors._ids import clean_ids, match_ids, require_column, shorten
@@ -106,7 +106,7 @@ def read_arrays(
     name, table = path.name, Table(pd.DataFrame(), path.name)
     values = pick(arrays, ("values",), name=name, report=report)
     stamps = pick(arrays, ("timestamps", "time"), name=name, report=report)
-    labels = pick(arrays, ("sensor_ids", "station_ids", "ids"), name=name, report=report)
+    labels = pick(arrays, ARRAY_IDS, name=name, report=report)
     if values is None or stamps is None or labels is None:
         return None
     if values.dtype.kind not in "fiu":

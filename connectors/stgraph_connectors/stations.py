@@ -64,6 +64,7 @@ def read_stations(
     max_cells: int = 500_000_000,
     adjacency: str | Path | None = None,
     adjacency_ids: Sequence[object] | None = None,
+    adjacency_drop: Sequence[object] | None = None,
     weight_unit: str = "1",
 ) -> STGraph:
     """Read a layer of stations and their readings into a graph.
@@ -74,7 +75,8 @@ def read_stations(
     Parameters
     ----------
     stations
-        CSV, GeoJSON, GeoPackage, (Geo)Parquet, shapefile, or a frame; one row a station.
+        CSV, GeoJSON, GeoPackage, (Geo)Parquet, shapefile, or a frame; one row a station. An npz
+        of readings names stations without places, for `missing_coordinates` ``"keep"``.
     readings
         CSV (also .gz), Parquet, npz (`values`, `timestamps`, `sensor_ids`), pandas HDF in the
         fixed layout such as ``metr-la.h5``, or a frame. Several are parts of one table. None
@@ -128,6 +130,9 @@ def read_stations(
         `target`, `weight`). Entry [i, j] is the edge i -> j, 0 is no edge. None makes no edges.
     adjacency_ids
         Ids of the rows of a matrix that does not name them. None: the order of `stations`.
+    adjacency_drop
+        Rows of a matrix to leave out, by its ids or else by position from 0, where it has more
+        stations than there are; the others are `stations` in their order. None leaves out none.
     weight_unit
         Unit of the weights of `adjacency`: ``"m"`` for lengths, ``"1"`` for similarities.
 
@@ -178,10 +183,11 @@ def read_stations(
     grid = None if signal is None else to_grid(signal, len(places.nodes), grid_options, report)
     features = () if signal is None else _features(signal.features, unit, units, roles, report)
     links = None
-    if adjacency is None and adjacency_ids is not None:
-        report.warning("`adjacency_ids`", "there is no adjacency", "the ids were not used")
-    elif adjacency is not None:
-        links = _read_links(adjacency, places, adjacency_ids, report)
+    if adjacency is not None:
+        links = _read_links(adjacency, places, adjacency_ids, adjacency_drop, report)
+    for name, given in (("adjacency_ids", adjacency_ids), ("adjacency_drop", adjacency_drop)):
+        if adjacency is None and given is not None:
+            report.warning(f"`{name}`", "there is no adjacency", "the ids were not used")
     report.raise_errors(DataError, title=_TITLE)
     if grid is not None:
         names = tuple(feature.name for feature in features)
@@ -368,10 +374,14 @@ def _features(
 
 
 def _read_links(
-    adjacency: str | Path, places: _Places, own_ids: Sequence[object] | None, report: Report
+    adjacency: str | Path,
+    places: _Places,
+    own_ids: Sequence[object] | None,
+    drop: Sequence[object] | None,
+    report: Report,
 ) -> Links | None:
     """Return the links between stations that were kept, by position among these."""
-    links = read_links(adjacency, places.ids, own_ids, report)
+    links = read_links(adjacency, places.ids, own_ids, report, drop=drop)
     if links is None:
         return None
     ends = places.kept[links.index]

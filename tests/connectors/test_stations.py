@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stgraph_connectors.stations import read_stations
 
+from stgraph.errors import DataError
 from stgraph.graph import STGraph
 
 IDS = ["0970_01", "0970_03", "12"]
@@ -514,6 +515,37 @@ def test_adjacency_of_fewer_stations_than_there_are(tmp_path: Path) -> None:
     assert graph.n_edges == 4
     assert f"1 of 3 stations are not in it: ['{IDS[2]}']; they have no edges" in str(graph.report)
     assert "names its stations itself; adjacency_ids= was not used" in str(graph.report)
+
+
+@pytest.mark.parametrize(("ids", "drop"), [([7, 8, 9, 10], [8]), (None, [1])])
+def test_adjacency_with_a_row_too_many(tmp_path: Path, ids: list | None, drop: list) -> None:
+    """A row named by its id, or its place, goes with its links; the rest are the stations."""
+    matrix = np.array([[0, 9, 1, 0], [9, 0, 9, 9], [0, 9, 0, 2], [3, 0, 0, 0]])
+    named = {} if ids is None else {"station_ids": np.array(ids)}
+    np.savez(tmp_path / "a.npz", adj=matrix, **named)
+    options = {"adjacency": tmp_path / "a.npz", "adjacency_drop": drop}
+    graph = read_stations(stations_layer(), **options)
+    np.testing.assert_array_equal(graph.adjacency().toarray(), [[0, 1, 0], [0, 0, 2], [3, 0, 0]])
+    assert "with 5 links; left out as adjacency_drop= asks" in str(graph.report)
+    with pytest.raises(DataError, match=r"a\.npz: has no rows \['99'\]; there are"):
+        read_stations(stations_layer(), adjacency=tmp_path / "a.npz", adjacency_drop=[99])
+
+
+def test_an_npz_of_readings_names_stations_without_places(tmp_path: Path) -> None:
+    """Where nobody knows where the stations are, their readings and links are enough."""
+    path = tmp_path / "inflow.npz"
+    times = np.arange(3) * 600
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.savez(path, values=values, timestamps=times, sensor_ids=np.array(["0", "1"]))
+    graph = read_stations(path, path, missing_coordinates="keep")
+    assert list(graph.node_ids) == ["0", "1"]
+    assert graph.nodes.geometry.isna().all()
+    np.testing.assert_array_equal(graph.values[..., 0], values)
+    with pytest.raises(DataError, match="missing_coordinates='keep' makes a graph without places"):
+        read_stations(path, path)
+    np.savez(path, values=values, timestamps=times, sensor_ids=np.zeros((2, 2)))
+    with pytest.raises(DataError, match=r"`sensor_ids`: has shape \(2, 2\); it must be one id"):
+        read_stations(path, path, missing_coordinates="keep")
 
 
 def test_a_link_that_is_repeated_is_one_edge(tmp_path: Path) -> None:
