@@ -50,7 +50,9 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     },
     "models": {
         "gcn_lstm": "stgraph.models.gcn_lstm:GCNLSTM",
+        "graph_transformer": "stgraph.models.graph_transformer:GraphTransformer",
         "identity_mlp": "stgraph.models.identity_mlp:IdentityMLP",
+        "spacetime_patches": "stgraph.models.spacetime_patches:SpacetimePatches",
         "persistence": "stgraph.models.baselines:Persistence",
         "seasonal_naive": "stgraph.models.baselines:SeasonalNaive",
         "weekly_profile": "stgraph.models.baselines:WeeklyProfile",

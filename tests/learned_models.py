@@ -9,13 +9,17 @@ TINY_DECODER = {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2}
 # name -> options that make it tiny
 SMALL: dict[str, dict[str, Any]] = {
     "gcn_lstm": TINY_DECODER,
+    "graph_transformer": {**TINY_DECODER, "n_heads": 2, "n_tokens": 2},
     "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
+    "spacetime_patches": {**TINY_DECODER, "patch_size": 3, "patch_steps": 4},
 }
 
 # name -> options under which nothing of the model belongs to a node: it runs on other graphs
 INDUCTIVE: dict[str, dict[str, Any]] = {
     "gcn_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "graph_transformer": {"node_embedding_size": 0, "adaptive_rank": 0},
     "identity_mlp": {"node_embedding_size": 0},
+    "spacetime_patches": {"node_embedding_size": 0, "adaptive_rank": 0},
 }
 
 # parameters whose first axis is the node, by the last part of their name
