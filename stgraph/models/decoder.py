@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stgraph.models.fusion import build_fusion
+from stgraph.models.future import KnownFuture
 from stgraph.models.graph_operators import DiffusionMix
 from stgraph.models.layers import DirectHead, ResidualMLP
 from stgraph.models.options import DecoderOptions
@@ -15,9 +16,11 @@ from stgraph.models.sizes import Sizes
 class Decoder(nn.Module):
     """Turn one encoded past per node into the forecast of all horizons.
 
-    The encoded past is fused with node identity (STID, Shao et al., CIKM 2022) and the known
-    future, mixed with neighbours by diffusion both ways (DCRNN, Li et al., ICLR 2018) and a learned
-    low-rank adjacency, and read out for all horizons at once.
+    The encoded past is fused with node identity (STID, Shao et al., CIKM 2022) and what is known of
+    the first step ahead, mixed with neighbours by diffusion both ways (DCRNN, Li et al., ICLR 2018)
+    and a learned low-rank adjacency, and read out for all horizons at once. The known future of
+    each step joins at the end, in the order of time: what is known of a step moves no forecast
+    before it.
 
     Shapes
     ------
@@ -40,10 +43,15 @@ class Decoder(nn.Module):
             parts.append(options.node_embedding_size)
         self.use_future = options.use_future and sizes.n_future > 0
         if self.use_future:
-            parts.append(sizes.horizon * sizes.n_future)
+            parts.append(sizes.n_future)
         self.fuse = build_fusion(options.fusion, parts, hidden)
         mixes = [
-            DiffusionMix(sizes.n_nodes, n_hops=options.n_hops, adaptive_rank=options.adaptive_rank)
+            DiffusionMix(
+                sizes.n_nodes,
+                n_hops=options.n_hops,
+                adaptive_rank=options.adaptive_rank,
+                convolution=options.convolution,
+            )
             for _ in range(options.n_graph_layers)
         ]
         self.mixes = nn.ModuleList(mixes)
@@ -53,19 +61,21 @@ class Decoder(nn.Module):
         )
         self.refine = ResidualMLP(hidden, dropout=options.dropout)
         self.head = DirectHead(hidden, horizon=sizes.horizon, n_outputs=sizes.n_outputs)
+        self.ahead = KnownFuture(sizes, hidden) if self.use_future else None
 
     def forward(
         self, encoded: Tensor, u: Tensor, edge_index: Tensor, edge_weight: Tensor
     ) -> Tensor:
         """Return all horizons of all nodes."""
-        n_batch, n_nodes, _ = encoded.shape
+        n_batch = len(encoded)
         parts = [encoded]
         if self.identity is not None:
             parts.append(self.identity.expand(n_batch, -1, -1))
         if self.use_future:
-            parts.append(u.transpose(1, 2).reshape(n_batch, n_nodes, -1))  # (B, N, H*K)
+            parts.append(u[:, 0])  # all forecasts may know of the first step, when it is at least
         state = self.fuse(parts)
         for mix, update in zip(self.mixes, self.updates, strict=True):
             state = update(state, mix(state, edge_index, edge_weight))
-        forecast: Tensor = self.head(self.refine(state))
-        return forecast
+        state = self.refine(state)
+        forecast: Tensor = self.head(state)
+        return forecast if self.ahead is None else forecast + self.ahead(state, u)

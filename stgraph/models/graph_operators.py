@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakIdKeyDictionary
 
+from stgraph.models.options import Convolution
+
 Built = TypeVar("Built")
 Series = Literal["power", "chebyshev"]
 
@@ -391,26 +393,40 @@ def _version(tensor: Tensor) -> int:
 
 
 class DiffusionMix(nn.Module):
-    """Concatenate a state with its diffusion along and against the edges.
+    """Concatenate a state with what its neighbours are like.
 
-    The supports of diffusion convolution (Li et al., DCRNN, ICLR 2018) and, with
-    ``adaptive_rank``, the learned adjacency of Graph WaveNet (Wu et al., IJCAI 2019) in a low-rank
-    form whose cost is linear in the number of nodes.
+    By default its diffusion along and against the edges (Li et al., DCRNN, ICLR 2018); with
+    ``convolution`` the powers of GCN's adjacency or Chebyshev polynomials instead. With
+    ``adaptive_rank`` also the learned adjacency of Graph WaveNet (Wu et al., IJCAI 2019) in a
+    low-rank form whose cost is linear in the number of nodes.
 
     Shapes: (B, N, D) -> (B, N, D * `n_supports`).
     """
 
-    def __init__(self, n_nodes: int, *, n_hops: int = 2, adaptive_rank: int = 0) -> None:
+    def __init__(
+        self,
+        n_nodes: int,
+        *,
+        n_hops: int = 2,
+        adaptive_rank: int = 0,
+        convolution: Convolution = "diffusion",
+    ) -> None:
         super().__init__()
-        self.n_hops = n_hops
-        self.n_supports = 1 + 2 * n_hops + (1 if adaptive_rank else 0)
+        kinds: dict[Convolution, tuple[Diffusion | Normalised | Chebyshev, int]] = {
+            "diffusion": (Diffusion(n_hops), 2 * n_hops),
+            "gcn": (Normalised(n_hops=n_hops), n_hops),
+            "chebyshev": (Chebyshev(n_terms=n_hops + 1), n_hops + 1),
+        }
+        self.kind, n_mixed = kinds[convolution]
+        self.keeps_state = convolution == "chebyshev"  # T_0 is the state itself
+        self.n_supports = n_mixed + (not self.keeps_state) + (adaptive_rank > 0)
         self.give = nn.Parameter(torch.randn(n_nodes, adaptive_rank)) if adaptive_rank else None
         self.take = nn.Parameter(torch.randn(n_nodes, adaptive_rank)) if adaptive_rank else None
 
     def forward(self, state: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
-        """Return the state next to what diffuses into it."""
-        walks = per_graph(Diffusion(self.n_hops), edge_index, edge_weight, state.shape[1])
-        parts = [state, walks.mix(state)]
+        """Return the state next to what comes from its neighbours."""
+        supports = per_graph(self.kind, edge_index, edge_weight, state.shape[1])
+        parts = [supports.mix(state)] if self.keeps_state else [state, supports.mix(state)]
         if self.give is not None and self.take is not None:
             pooled = self.give.softmax(dim=0).T @ state  # (B, rank, D)
             parts.append(self.take.softmax(dim=1) @ pooled)

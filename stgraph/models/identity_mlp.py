@@ -6,6 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from stgraph.models.future import KnownFuture
 from stgraph.models.layers import DirectHead, ResidualMLP
 from stgraph.models.sizes import Sizes
 
@@ -41,7 +42,7 @@ class IdentityMLP(nn.Module):
         super().__init__()
         self.config = config
         self.use_future = config.use_future and sizes.n_future > 0
-        future_size = sizes.horizon * sizes.n_future if self.use_future else 0
+        future_size = sizes.n_future if self.use_future else 0
         self.identity = (
             nn.Parameter(0.1 * torch.randn(sizes.n_nodes, config.node_embedding_size))
             if config.node_embedding_size
@@ -53,6 +54,7 @@ class IdentityMLP(nn.Module):
             ResidualMLP(config.hidden_size, dropout=config.dropout) for _ in range(config.n_layers)
         )
         self.head = DirectHead(config.hidden_size, horizon=sizes.horizon, n_outputs=sizes.n_outputs)
+        self.ahead = KnownFuture(sizes, config.hidden_size) if self.use_future else None
 
     def forward(self, x: Tensor, u: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:  # noqa: ARG002
         """Return all horizons of all nodes."""
@@ -61,9 +63,9 @@ class IdentityMLP(nn.Module):
         if self.identity is not None:
             parts.append(self.identity.expand(n_batch, -1, -1))
         if self.use_future:
-            parts.append(u.transpose(1, 2).reshape(n_batch, n_nodes, -1))  # (B, N, H*K)
+            parts.append(u[:, 0])
         state = self.fold(torch.cat(parts, dim=-1))
         for layer in self.layers:
             state = layer(state)
         forecast: Tensor = self.head(state)
-        return forecast
+        return forecast if self.ahead is None else forecast + self.ahead(state, u)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Fusing = Literal["concat", "attention", "gated"]
+Convolution = Literal["diffusion", "gcn", "chebyshev"]
 
 
 class ModelOptions(BaseModel):
@@ -20,7 +21,8 @@ class DecoderOptions(ModelOptions):
 
     hidden_size: int = Field(64, ge=1, le=4096)  # state per node
     n_graph_layers: int = Field(2, ge=0, le=16)  # rounds of mixing with neighbours; 0: none
-    n_hops: int = Field(2, ge=1, le=8)  # diffusion steps per round, each way
+    convolution: Convolution = "diffusion"  # both ways; "gcn" and "chebyshev" as published
+    n_hops: int = Field(2, ge=1, le=8)  # steps along the edges per round, each way
     adaptive_rank: int = Field(10, ge=0, le=256)  # learned adjacency; 0: the given graph only
     node_embedding_size: int = Field(32, ge=0, le=1024)  # node identity; 0: none (inductive)
     fusion: Fusing = "concat"  # of the past, the node's identity and the known future
