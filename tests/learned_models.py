@@ -12,6 +12,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "graph_transformer": {**TINY_DECODER, "n_heads": 2, "n_tokens": 2},
     "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
     "spacetime_patches": {**TINY_DECODER, "patch_size": 3, "patch_steps": 4},
+    "tcn": {**TINY_DECODER, "n_channels": 4},
+    "tdnn": {**TINY_DECODER, "n_channels": 8},
+    "temporal_attention": {**TINY_DECODER, "n_channels": 8, "n_heads": 2},
 }
 
 # name -> options under which nothing of the model belongs to a node: it runs on other graphs
@@ -20,6 +23,9 @@ INDUCTIVE: dict[str, dict[str, Any]] = {
     "graph_transformer": {"node_embedding_size": 0, "adaptive_rank": 0},
     "identity_mlp": {"node_embedding_size": 0},
     "spacetime_patches": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "tcn": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "tdnn": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "temporal_attention": {"node_embedding_size": 0, "adaptive_rank": 0},
 }
 
 # parameters whose first axis is the node, by the last part of their name
