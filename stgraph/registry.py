@@ -56,6 +56,9 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "tdnn": "stgraph.models.tdnn:TDNN",
         "temporal_attention": "stgraph.models.temporal_attention:TemporalAttention",
         "spacetime_patches": "stgraph.models.spacetime_patches:SpacetimePatches",
+        "cnn_3d": "stgraph.models.cnn_3d:CNN3D",
+        "conv_lstm": "stgraph.models.conv_lstm:ConvLSTM",
+        "cnn_lstm": "stgraph.models.cnn_lstm:CNNLSTM",
         "persistence": "stgraph.models.baselines:Persistence",
         "seasonal_naive": "stgraph.models.baselines:SeasonalNaive",
         "weekly_profile": "stgraph.models.baselines:WeeklyProfile",
@@ -63,6 +66,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "ridge": "stgraph.models.baselines:GlobalRidge",
         "ridge_node": "stgraph.models.baselines:NodeRidge",
         "var": "stgraph.models.baselines:VAR",
+        "lightgbm": "stgraph.models.boosting:Boosting",
     },
     "sinks": {
         "geopackage": "stgraph_connectors.sinks.geopackage:write_geopackage",

@@ -8,6 +8,9 @@ TINY_DECODER = {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2}
 
 # name -> options that make it tiny
 SMALL: dict[str, dict[str, Any]] = {
+    "cnn_3d": {**TINY_DECODER, "n_channels": 4},
+    "cnn_lstm": {**TINY_DECODER, "n_channels": 4},
+    "conv_lstm": {**TINY_DECODER, "n_channels": 4},
     "gcn_lstm": TINY_DECODER,
     "graph_transformer": {**TINY_DECODER, "n_heads": 2, "n_tokens": 2},
     "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
@@ -19,6 +22,9 @@ SMALL: dict[str, dict[str, Any]] = {
 
 # name -> options under which nothing of the model belongs to a node: it runs on other graphs
 INDUCTIVE: dict[str, dict[str, Any]] = {
+    "cnn_3d": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "cnn_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "conv_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
     "gcn_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
     "graph_transformer": {"node_embedding_size": 0, "adaptive_rank": 0},
     "identity_mlp": {"node_embedding_size": 0},
@@ -33,3 +39,6 @@ PER_NODE = {"identity", "give", "take"}
 
 # models that look at nothing but the node itself
 WITHOUT_GRAPH = {"identity_mlp"}
+
+# models whose nodes are cells with rows and columns
+NEEDS_GRID = {"cnn_3d", "cnn_lstm", "conv_lstm"}
