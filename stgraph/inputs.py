@@ -21,6 +21,8 @@ _WEEK = pd.Timedelta(days=7)
 _MIN_CALENDAR_DAYS = 6  # days of a kind before a model is told of the kind
 _ANCHOR_POOLING = 0.5  # weight of all nodes together against the node itself
 _ANCHOR_WINDOWS = 2000  # training windows that the anchor's coefficients are fitted on
+_SPREAD_WINDOWS = 64  # training windows that its spread is measured on, about
+_VALUES_AT_ONCE = 4_000_000  # steps x nodes that are gathered at once where nobody says how many
 
 
 def _nothing() -> FloatArray:
@@ -80,6 +82,10 @@ class Inputs:
     def n_future(self) -> int:
         """Channels of `u`."""
         return 3 * len(self.targets) + len(self.known) + len(self.calendar)
+
+    def windows_at_once(self, n_nodes: int, *, most: int = 64) -> int:
+        """Return how many windows of a graph of N nodes to hold at once: fewer of large ones."""
+        return max(1, min(most, _VALUES_AT_ONCE // max(1, n_nodes * (self.window + self.horizon))))
 
     def target_scale(self) -> tuple[FloatArray, FloatArray]:
         """Return center and scale of the targets, each (1 or N, C)."""
@@ -289,7 +295,8 @@ def fit_inputs(
     targets = graph.feature_positions("target")
     if not targets:
         raise InputError("no feature has role 'target'; mark the one to forecast")
-    values, mask = seen.values[..., targets], seen.mask[..., targets]
+    own = _columns(targets)
+    values, mask = seen.values[..., own], seen.mask[..., own]
     _check_targets(graph, mask, targets)
     inputs = Inputs(
         window=window,
@@ -320,6 +327,12 @@ def fit_inputs(
     return inputs, Source(graph, inputs, left_out=left_out)
 
 
+def _columns(positions: list[int]) -> slice | list[int]:
+    """Return positions as a slice where they are neighbours, so that nothing is copied."""
+    first, last = positions[0], positions[-1]
+    return slice(first, last + 1) if positions == list(range(first, last + 1)) else positions
+
+
 def _check_targets(graph: STGraph, mask: BoolArray, targets: list[int]) -> None:
     """Refuse targets that were never observed in the training steps."""
     for column, position in enumerate(targets):
@@ -339,7 +352,7 @@ def _has_two_days(seen: STGraph, mask: BoolArray) -> bool:
 
 def _lower_bounds(values: FloatArray, mask: BoolArray) -> FloatArray:
     """Return 0 for targets that are never negative, else minus infinity."""
-    lowest = np.where(mask, values, np.inf).min(axis=(0, 1))
+    lowest = values.min(axis=(0, 1), where=mask, initial=np.inf)
     return np.where(lowest >= 0, 0.0, -np.inf).astype(np.float32)
 
 
@@ -376,20 +389,21 @@ def _season_steps(step: pd.Timedelta, n_steps: int) -> int:
 def _best_share(graph: STGraph, inputs: Inputs, train_steps: int) -> float:
     """Return the profile's share that would have served best in the last fifth of training."""
     cut = int(train_steps * 0.8)
-    early = graph.select_steps(0, cut)
-    targets = inputs.targets
-    truth, mask = graph.values[cut:train_steps, None], graph.mask[cut:train_steps, None]
-    truth, mask = truth[..., targets], mask[..., targets]
-    if not mask.any() or not early.mask[..., targets].any(axis=(0, 1)).all():
+    early, late = graph.select_steps(0, cut), graph.select_steps(cut, train_steps)
+    own = _columns(inputs.targets)
+    if not late.mask[..., own].any() or not early.mask[..., own].any(axis=(0, 1)).all():
         return 1.0
-    profile = fit_profile(
-        early.values[..., targets], early.mask[..., targets], early.time, graph.zone
-    )
+    profile = fit_profile(early.values[..., own], early.mask[..., own], early.time, graph.zone)
     source = Source(graph, replace(inputs, profile=profile, profile_share=0.0))
-    steps = np.arange(cut, train_steps)[:, None]
-    recent, level, _ = source.levels(steps, steps[:, 0])
     shares = np.linspace(0, 1, 5)
-    errors = [np.abs(s * level + (1 - s) * recent - truth)[mask].mean() for s in shares]
+    errors = np.zeros(len(shares))
+    later = np.arange(cut, train_steps)[:, None]
+    for steps in np.array_split(later, max(1, later.size * graph.n_nodes // _VALUES_AT_ONCE)):
+        recent, level, _ = source.levels(steps, steps[:, 0])
+        truth, mask = graph.values[steps][..., own], graph.mask[steps][..., own]
+        for k, share in enumerate(shares):
+            gap = np.abs(share * level + (1 - share) * recent - truth)
+            errors[k] += gap.sum(where=mask, dtype=np.float64)
     return float(shares[int(np.argmin(errors))])
 
 
@@ -405,15 +419,19 @@ def _fit_anchor(source: Source, train_steps: int) -> tuple[FloatArray, FloatArra
     starts = np.unique(np.linspace(0, n_windows - 1, n_used).astype(np.int64))
     shares = np.linspace(0, 1, 21, dtype=np.float32)
     error = np.zeros((len(shares), inputs.horizon, source.graph.n_nodes, len(inputs.targets)))
-    for part in np.array_split(starts, max(1, len(starts) // 64)):
+    at_once = inputs.windows_at_once(source.graph.n_nodes)
+    for part in np.array_split(starts, max(1, len(starts) // at_once)):
         deviation, ahead, mask = _deviations(source, part)
         for k, share in enumerate(shares):
             error[k] += (np.abs(ahead - share * deviation[:, None]) * mask).sum(axis=0)
     pooled = error.mean(axis=2, keepdims=True)
     decay = shares[(error + _ANCHOR_POOLING * pooled).argmin(axis=0)]
-    sample = starts[:: max(1, len(starts) // 64)]
-    deviation, ahead, mask = _deviations(source, sample)
-    rest = np.abs(np.where(mask, ahead - decay * deviation[:, None], np.nan))
+    sample = starts[:: max(1, len(starts) // _SPREAD_WINDOWS)]
+    rests = []
+    for part in np.array_split(sample, max(1, len(sample) // at_once)):
+        deviation, ahead, mask = _deviations(source, part)
+        rests.append(np.abs(np.where(mask, ahead - decay * deviation[:, None], np.nan)))
+    rest = np.concatenate(rests)
     rest = np.moveaxis(rest, 1, 0).reshape(inputs.horizon, -1, len(inputs.targets))
     some = np.isfinite(rest).any(axis=1)
     spread = np.ones(some.shape, dtype=np.float32)

@@ -326,3 +326,18 @@ def test_gaps_filled_from_later_readings_are_no_inputs(three_days: STGraph) -> N
         fit_inputs(ahead, window=3, horizon=2, train_steps=60, use_filled=True)
     causal = fill_gaps(gappy, methods=("linear",), causal=True)
     fit_inputs(causal, window=3, horizon=2, train_steps=60, use_filled=True)
+
+
+def test_large_graphs_are_fitted_in_parts_with_the_same_result(make_signal, monkeypatch) -> None:
+    """Protects memory: what is gathered at once does not grow with the number of nodes."""
+    graph = make_signal(4, 24 * 28, missing=0.1)
+    given = {"window": 6, "horizon": 4, "train_steps": 24 * 24}
+    whole, _ = fit_inputs(graph, **given)
+    assert whole.windows_at_once(4) == 64
+    monkeypatch.setattr("stgraph.inputs._VALUES_AT_ONCE", 100)
+    parts, _ = fit_inputs(graph, **given)
+    assert parts.windows_at_once(4) == 2
+    assert parts.windows_at_once(1000) == 1
+    assert parts.profile_share == whole.profile_share
+    np.testing.assert_allclose(parts.spread, whole.spread)
+    np.testing.assert_allclose(parts.decay, whole.decay)
