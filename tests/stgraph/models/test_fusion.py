@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import typing
 
+import numpy as np
 import pytest
 import torch
 from learned_models import SMALL
 
 from stgraph import registry
+from stgraph.layout import Layout
 from stgraph.models.build import read_options
 from stgraph.models.fusion import AttentionFusion, ConcatFusion, GatedFusion, build_fusion
 from stgraph.models.options import Fusing
 from stgraph.models.sizes import Sizes
 
 KINDS = typing.get_args(Fusing)
-SIZES = Sizes(n_nodes=5, window=6, horizon=3, n_past=3, n_future=4, n_outputs=3)
+ROW = Layout(5, cells=np.stack([np.zeros(5, dtype=np.int64), np.arange(5)], axis=1))
+SIZES = Sizes(n_nodes=5, window=6, horizon=3, n_past=3, n_future=4, n_outputs=3, layout=ROW)
 FUSING = sorted(name for name in SMALL if "fusion" in type(read_options(name, {})).model_fields)
 
 
