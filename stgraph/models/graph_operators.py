@@ -392,6 +392,18 @@ def _version(tensor: Tensor) -> int:
 # ------------------------------------------------------------------------------ layer
 
 
+def kind_of(
+    convolution: Convolution, n_hops: int
+) -> tuple[Diffusion | Normalised | Chebyshev, int]:
+    """Return the supports that an option asks for, and how many they are."""
+    kinds: dict[Convolution, tuple[Diffusion | Normalised | Chebyshev, int]] = {
+        "diffusion": (Diffusion(n_hops), 2 * n_hops),
+        "gcn": (Normalised(n_hops=n_hops), n_hops),
+        "chebyshev": (Chebyshev(n_terms=n_hops + 1), n_hops + 1),
+    }
+    return kinds[convolution]
+
+
 class DiffusionMix(nn.Module):
     """Concatenate a state with what its neighbours are like.
 
@@ -412,12 +424,7 @@ class DiffusionMix(nn.Module):
         convolution: Convolution = "diffusion",
     ) -> None:
         super().__init__()
-        kinds: dict[Convolution, tuple[Diffusion | Normalised | Chebyshev, int]] = {
-            "diffusion": (Diffusion(n_hops), 2 * n_hops),
-            "gcn": (Normalised(n_hops=n_hops), n_hops),
-            "chebyshev": (Chebyshev(n_terms=n_hops + 1), n_hops + 1),
-        }
-        self.kind, n_mixed = kinds[convolution]
+        self.kind, n_mixed = kind_of(convolution, n_hops)
         self.keeps_state = convolution == "chebyshev"  # T_0 is the state itself
         self.n_supports = n_mixed + (not self.keeps_state) + (adaptive_rank > 0)
         self.give = nn.Parameter(torch.randn(n_nodes, adaptive_rank)) if adaptive_rank else None
