@@ -1,9 +1,9 @@
 """Fixed operators of a graph, built once per graph: walks, Chebyshev polynomials, GCN.
 
-A `Supports` holds the matrices T_1 ... T_S that a model mixes node states with, as one CSR matrix
-with its transpose, so that all of them are one sparse product, forward and backward. Which ones is
-said by a frozen `Diffusion`, `Chebyshev` or `Normalised`; `per_graph` remembers what was built of
-a graph for as long as its edge tensors live:
+A `Supports` holds the matrices T_1 ... T_S that a model mixes node states with, in CSR with their
+transposes, so that backward costs what forward does. Which ones is said by a frozen `Diffusion`,
+`Chebyshev` or `Normalised`; `per_graph` remembers what was built of a graph for as long as its
+edge tensors live:
 
 >>> supports = per_graph(Diffusion(n_hops=2), edge_index, edge_weight, n_nodes)
 >>> mixed = supports.mix(state)  # (B, N, D) -> (B, N, S * D)
@@ -31,7 +31,7 @@ Built = TypeVar("Built")
 Series = Literal["power", "chebyshev"]
 
 _DENSE_NODES = 2000  # on GPUs, up to here a dense product is faster than a sparse one
-_MAX_FILL = 4.0  # products are stacked while they have at most so many times the recursion's terms
+_MAX_FILL = 4.0  # on GPUs, powers are stacked up to so many times the terms of going hop by hop
 _CHUNK_BYTES = 1 << 28  # columns are laid out anew in parts of this size
 
 
@@ -39,8 +39,9 @@ class Supports:
     """Fixed matrices of one graph, applied to node states all at once.
 
     Each walk gives its first `n_hops` powers (or Chebyshev polynomials); with `identity` the state
-    itself comes first. Where the powers stay sparse they are stacked into one matrix, else they
-    are applied hop by hop.
+    itself comes first. On GPUs the powers are multiplied out and stacked where they stay sparse,
+    so that all supports are one product; on CPUs that takes more terms than going hop by hop, and
+    more time (METR-LA, K=3: twice).
 
     Parameters
     ----------
@@ -72,8 +73,7 @@ class Supports:
         self._series = series
         self._identity = identity
         self._dense = dense
-        self._stack = self._multiply_out()
-        self._pairs: dict[tuple[torch.dtype, torch.device, int], tuple[Tensor, Tensor]] = {}
+        self._pairs: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, columns: Tensor) -> Tensor:
         """Apply all supports to a matrix of node states, differentiably: (N, C) -> (N, S, C)."""
@@ -93,55 +93,88 @@ class Supports:
 
     def product(self, columns: Tensor) -> Tensor:
         """Apply all supports, not differentiably: (N, C) -> (N, S, C)."""
+        pairs = self._matrices(columns)
+        inputs = columns.to(pairs[0][0].dtype)
         shape = (self.n_nodes, self.n_supports, columns.shape[1])
-        if self._stack is not None:
-            matrix, _ = self._matrices(0, columns)
-            return _multiply(matrix, columns).view(shape)
-        out = columns.new_empty(shape)
-        if self._identity:
-            out[:, 0] = columns
-        position = int(self._identity)
-        for walk in range(len(self._walks)):
-            matrix, _ = self._matrices(walk, columns)
-            before, now = columns, columns
-            for hop in range(self._n_hops):
-                after = _multiply(matrix, now)
-                if self._series == "chebyshev" and hop:
-                    after = 2 * after - before
-                before, now = now, after
-                out[:, position] = now
-                position += 1
-        return out
+        with torch.autocast(columns.device.type, enabled=False):
+            if self._is_stack(pairs):
+                return (pairs[0][0] @ inputs).view(shape).to(columns.dtype)
+            out = inputs.new_empty(shape)
+            if self._identity:
+                out[:, 0] = inputs
+            for walk, (matrix, _) in enumerate(pairs):
+                first = int(self._identity) + walk * self._n_hops
+                self._walk(matrix, inputs, out[:, first : first + self._n_hops])
+        return out.to(columns.dtype)
 
     def transposed_product(self, columns: Tensor) -> Tensor:
         """Apply the transposes and add up, not differentiably: (N, S, C) -> (N, C)."""
-        if self._stack is not None:
-            _, transpose = self._matrices(0, columns)
-            return _multiply(transpose, columns.reshape(-1, columns.shape[2]))
-        total = columns.new_zeros(self.n_nodes, columns.shape[2])
-        if self._identity:
-            total += columns[:, 0]
-        for walk in range(len(self._walks)):
-            _, transpose = self._matrices(walk, columns)
-            first = int(self._identity) + walk * self._n_hops
-            total += self._transposed_walk(transpose, columns[:, first : first + self._n_hops])
-        return total
+        pairs = self._matrices(columns)
+        inputs = columns.to(pairs[0][0].dtype)
+        with torch.autocast(columns.device.type, enabled=False):
+            if self._is_stack(pairs):
+                return (pairs[0][1] @ inputs.reshape(-1, columns.shape[2])).to(columns.dtype)
+            total = torch.zeros_like(inputs[:, 0])
+            if self._identity:
+                total += inputs[:, 0]
+            for walk, (_, transpose) in enumerate(pairs):
+                first = int(self._identity) + walk * self._n_hops
+                total += self._back(transpose, inputs[:, first : first + self._n_hops])
+        return total.to(columns.dtype)
 
-    def _transposed_walk(self, transpose: Tensor, columns: Tensor) -> Tensor:
+    def _walk(self, matrix: Tensor, columns: Tensor, out: Tensor) -> None:
+        """Write the powers of one walk into (N, hops, C)."""
+        for hop in range(self._n_hops):
+            now = out[:, hop - 1] if hop else columns
+            if hop and self._series == "chebyshev":
+                before = out[:, hop - 2] if hop > 1 else columns
+                torch.addmm(before, matrix, now, beta=-1, alpha=2, out=out[:, hop])
+            else:
+                torch.mm(matrix, now, out=out[:, hop])
+
+    def _back(self, transpose: Tensor, columns: Tensor) -> Tensor:
         """Sum the transposed powers of one walk by Horner's or Clenshaw's scheme."""
-        after = torch.zeros_like(columns[:, 0])
-        before = torch.zeros_like(after)
-        for hop in reversed(range(self._n_hops)):
-            step = _multiply(transpose, after)
-            if self._series == "chebyshev":
-                step = 2 * step - before
-            before, after = after, columns[:, hop] + step
-        out = _multiply(transpose, after)
-        return out - before if self._series == "chebyshev" else out
+        if not self._n_hops:
+            return torch.zeros_like(columns.sum(dim=1))
+        before, after = None, columns[:, -1]
+        for hop in reversed(range(self._n_hops - 1)):
+            twice = 2 if self._series == "chebyshev" else 1
+            step = torch.addmm(columns[:, hop], transpose, after, alpha=twice)
+            if self._series == "chebyshev" and before is not None:
+                step -= before
+            before, after = after, step
+        out = transpose @ after
+        if self._series == "chebyshev" and before is not None:
+            out -= before
+        return out
 
-    def _multiply_out(self) -> sparse.csr_array | None:
+    def _matrices(self, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return matrices and transposes for states of this type and place; one if stacked."""
+        on_gpu = like.device.type == "cuda"
+        dense = on_gpu and self.n_nodes <= _DENSE_NODES if self._dense is None else self._dense
+        low = like.dtype in (torch.float16, torch.bfloat16)
+        # no sparse products in half precision, and on CPUs they would gain nothing
+        dtype = torch.float32 if low and not (dense and on_gpu) else like.dtype
+        key = (dtype, like.device)
+        if key not in self._pairs:
+            stack = self._multiply_out(_MAX_FILL if on_gpu or dense else 1.0)
+            with torch.inference_mode(mode=False):
+                self._pairs[key] = [
+                    (
+                        _to_torch(matrix, dtype, like.device, dense=dense),
+                        _to_torch(sparse.csr_array(matrix.T), dtype, like.device, dense=dense),
+                    )
+                    for matrix in (self._walks if stack is None else [stack])
+                ]
+        return self._pairs[key]
+
+    def _is_stack(self, pairs: list[tuple[Tensor, Tensor]]) -> bool:
+        """Tell whether there is one matrix with all supports."""
+        return pairs[0][0].shape[0] != self.n_nodes or self.n_supports == 1
+
+    def _multiply_out(self, fill: float) -> sparse.csr_array | None:
         """Return all supports in one (N * S, N) matrix, or None if they take too many terms."""
-        most = _MAX_FILL * self._n_hops * sum(walk.nnz for walk in self._walks) + self.n_nodes
+        most = fill * self._n_hops * sum(walk.nnz for walk in self._walks) + self.n_nodes
         parts = [sparse.eye_array(self.n_nodes, format="csr")] if self._identity else []
         for walk in self._walks:
             before, now = sparse.eye_array(self.n_nodes, format="csr"), walk
@@ -158,25 +191,6 @@ class Supports:
         by_node = np.arange(len(parts) * self.n_nodes).reshape(len(parts), -1).T.ravel()
         return sparse.csr_array(whole[by_node])
 
-    def _matrices(self, walk: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a matrix and its transpose for states of this type and place."""
-        device = like.device
-        dense = self._dense
-        if dense is None:
-            dense = device.type == "cuda" and self.n_nodes <= _DENSE_NODES
-        low = like.dtype in (torch.float16, torch.bfloat16)
-        # no sparse products in half precision, and on CPUs they would gain nothing
-        dtype = torch.float32 if low and not (dense and device.type == "cuda") else like.dtype
-        key = (dtype, device, walk)
-        if key not in self._pairs:
-            matrix = self._walks[walk] if self._stack is None else self._stack
-            with torch.inference_mode(mode=False):
-                self._pairs[key] = (
-                    _to_torch(matrix, dtype, device, dense=dense),
-                    _to_torch(sparse.csr_array(matrix.T), dtype, device, dense=dense),
-                )
-        return self._pairs[key]
-
 
 class _Product(torch.autograd.Function):
     """All supports at once, with the transpose at hand so that backward is one product as well."""
@@ -192,12 +206,6 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of the states; the graph itself is not learned."""
         return ctx.supports.transposed_product(gradient), None
-
-
-def _multiply(matrix: Tensor, columns: Tensor) -> Tensor:
-    """Return ``matrix @ columns`` in the precision of the columns, computed in the matrix's."""
-    with torch.autocast(columns.device.type, enabled=False):
-        return (matrix @ columns.to(matrix.dtype).contiguous()).to(columns.dtype)
 
 
 # ------------------------------------------------------------------------------ kinds

@@ -99,7 +99,12 @@ def test_every_way_of_computing_is_the_dense_product(
     monkeypatch, stacked: bool, dense: bool, identity: bool, series: Any
 ) -> None:
     """Protects the paths that this machine would not choose by itself, backward included."""
-    monkeypatch.setattr(graph_operators, "_MAX_FILL", 1e9 if stacked else -1e9)
+    multiply_out = graph_operators.Supports._multiply_out
+    monkeypatch.setattr(
+        graph_operators.Supports,
+        "_multiply_out",
+        lambda self, _: multiply_out(self, 1e9 if stacked else -1e9),
+    )
     edges, weight = random_graph()
     matrix = adjacency(edges, weight)
     along, against = (m / m.sum(dim=1, keepdim=True).clamp_min(1e-30) for m in (matrix.T, matrix))
