@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from stgraph.pipeline import run
     from stgraph.report import Finding, Report
     from stgraph.training import fit
+    from stgraph.transferring import transfer
 
     __version__: str
 
@@ -91,6 +92,7 @@ _EXPORTS: dict[str, str] = {
     "run": "stgraph.pipeline",
     "save_forecaster": "stgraph.checkpoint",
     "snap_stations": "stgraph.neighbours",
+    "transfer": "stgraph.transferring",
     "write_postgis": "stgraph_connectors.sinks.postgis",
 }
 
@@ -133,11 +135,12 @@ __all__ = [
     "run",
     "save_forecaster",
     "snap_stations",
+    "transfer",
     "write_postgis",
 ]
 
 # modules that load torch, now or when their functions are called
-_USE_TORCH = ("backtesting", "checkpoint", "forecasting", "pipeline", "training")
+_USE_TORCH = ("backtesting", "checkpoint", "forecasting", "pipeline", "training", "transferring")
 
 
 def __getattr__(name: str) -> Any:

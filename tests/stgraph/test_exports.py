@@ -55,6 +55,7 @@ def test_export_list() -> None:
         "run",
         "save_forecaster",
         "snap_stations",
+        "transfer",
         "write_postgis",
     }
     assert promised <= set(stgraph.__all__)
