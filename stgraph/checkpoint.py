@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stgraph.calibration import Calibration
+from stgraph.config import HeadConfig
 from stgraph.errors import CheckpointError, MissingExtraError, OutputError, UnknownNameError
 from stgraph.forecasting import Forecaster
 from stgraph.graph import Feature
@@ -28,7 +29,7 @@ from stgraph.preprocessing.profiles import Profile
 from stgraph.preprocessing.scalers import Scaler
 from stgraph.tensor_files import read_arrays, read_header
 
-FORMAT = 2  # raised when older versions could not read what is written
+FORMAT = 3  # raised when older versions could not read what is written
 _MODEL_FILE = "model.json"
 _WEIGHTS_FILE = "weights.safetensors"
 _DIGEST_KEY = "model_json_sha256"  # in the header of the weights: ties the two files together
@@ -157,6 +158,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
         "stgraph_version": version("stgraph-gis"),
         "model": forecaster.model,
         "options": dict(forecaster.options),
+        "head": forecaster.head.model_dump(mode="json", exclude_unset=True),
         "node_ids": forecaster.node_ids.tolist(),
         "node_id_type": "int" if forecaster.node_ids.dtype.kind in "iu" else "str",
         "fitted_until": forecaster.fitted_until.isoformat(),
@@ -210,7 +212,10 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
         if f"layout.{name}" in arrays
     }
     layout = Layout(len(node_ids), **places)
-    predictor = build_predictor(document["model"], document["options"], inputs, layout=layout)
+    head = HeadConfig.model_validate_json(json.dumps(document["head"]))
+    predictor = build_predictor(
+        document["model"], document["options"], inputs, layout=layout, head=head
+    )
     weights = {
         name.removeprefix("predictor."): value
         for name, value in arrays.items()
@@ -231,6 +236,7 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
         fitted_until=pd.Timestamp(document["fitted_until"]),
         tuned_until=pd.Timestamp(document["tuned_until"]),
         notes=document["notes"],
+        head=head,
     )
 
 

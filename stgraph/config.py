@@ -7,12 +7,20 @@ builder, model or sink are in `options`, checked against that function's own sig
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from stgraph import registry
 from stgraph.errors import ConfigError, InputError
@@ -39,6 +47,16 @@ BY_PIPELINE = (
     "code_version",
     "ahead_steps",
 )
+
+
+# keys of [head] that only some kinds have
+_KEYS_OF_HEADS = {
+    "levels": ("quantiles", "regression", "gaussian"),
+    "loss": ("regression",),
+    "huber_delta": ("regression",),
+    "edges": ("classes",),
+    "class_weights": ("classes",),
+}
 
 
 class DataConfig(BaseModel):
@@ -102,6 +120,90 @@ class ModelConfig(BaseModel):
     options: Mapping[str, Any] = Field(default_factory=dict)  # keys of the model's own config
 
 
+class HeadConfig(BaseModel):
+    """``[head]``: what a forecast says about every value, and what it is trained for."""
+
+    model_config = _STAGE
+    kind: Literal["quantiles", "regression", "gaussian", "classes"] = "quantiles"
+    levels: tuple[float, ...] = (0.1, 0.5, 0.9)  # of the quantiles; these three always belong
+    loss: Literal["mae", "mse", "huber"] = "mae"  # of regression
+    huber_delta: Positive = 1.0  # errors count linearly from here on; in standard deviations
+    edges: tuple[float, ...] = Field(
+        default=(), validate_default=True
+    )  # between classes, in input units
+    class_weights: Literal["balanced"] | tuple[Positive, ...] | None = None  # None: all the same
+    step_weights: Literal["uniform", "near", "far"] | tuple[NotNegative, ...] = "uniform"
+
+    @field_validator(*_KEYS_OF_HEADS)
+    @classmethod
+    def _belong(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse keys that mean nothing to this kind."""
+        kinds, kind = _KEYS_OF_HEADS[info.field_name or ""], info.data.get("kind")
+        if kind is not None and kind not in kinds and value != ():
+            raise ValueError(f"it to {' or '.join(kinds)}, not to {kind}")
+        return value
+
+    @field_validator("levels")
+    @classmethod
+    def _complete(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the levels in order, with those that every table and map shows."""
+        percent = {round(100 * level, 6) for level in levels}
+        if not all(level == int(level) and 0 < level < 100 for level in percent):
+            raise ValueError("whole per cents from 0.01 to 0.99")
+        return tuple(level / 100 for level in sorted({*map(int, percent), 10, 50, 90}))
+
+    @field_validator("edges")
+    @classmethod
+    def _ascend(cls, edges: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        """Refuse limits that are no limits."""
+        if info.data.get("kind") == "classes" and not edges:
+            raise ValueError("the limits between the classes, such as [20, 40, 60]")
+        if any(low >= high for low, high in itertools.pairwise(edges)):
+            raise ValueError("limits between classes in ascending order")
+        return edges
+
+    @field_validator("class_weights")
+    @classmethod
+    def _one_each(cls, weights: Any, info: ValidationInfo) -> Any:
+        """Refuse weights that are not one per class."""
+        n_classes = len(info.data.get("edges", ())) + 1
+        if isinstance(weights, tuple) and len(weights) != n_classes:
+            raise ValueError(f"one number for each of the {n_classes} classes between `edges`")
+        return weights
+
+    @field_validator("step_weights")
+    @classmethod
+    def _some(cls, weights: Any) -> Any:
+        """Refuse weights under which nothing counts."""
+        if isinstance(weights, tuple) and not any(weights):
+            raise ValueError("at least one number above 0")
+        return weights
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, 0 unless there are any."""
+        return len(self.edges) + 1 if self.kind == "classes" else 0
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """What is put behind a target's name to name the features of its forecast.
+
+        The mean, the quantiles in ascending order, and the standard deviation; or the most likely
+        class and the probability of each.
+        """
+        if self.kind == "classes":
+            return ("_class", *(f"_p{number}" for number in range(self.n_classes)))
+        quantiles = tuple(f"_q{round(100 * level):02d}" for level in self.levels)
+        return ("", *quantiles, *(("_std",) if self.kind == "gaussian" else ()))
+
+    def class_names(self, unit: str = "") -> list[str]:
+        """Return the classes in words: below 20 km/h, 20 to 40 km/h, 40 km/h or more."""
+        unit = f" {unit}".rstrip()
+        limits = [f"{edge:g}" for edge in self.edges]
+        inner = [f"{low} to {high}{unit}" for low, high in itertools.pairwise(limits)]
+        return [f"below {limits[0]}{unit}", *inner, f"{limits[-1]}{unit} or more"] if limits else []
+
+
 class TrainConfig(BaseModel):
     """``[train]``: how long and how the model learns."""
 
@@ -112,6 +214,7 @@ class TrainConfig(BaseModel):
     learning_rate: Positive = 2e-3  # peak of the schedule
     weight_decay: NotNegative = 1e-4  # of AdamW
     gradient_clip: Positive = 5.0  # largest norm of the gradient
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of averaged weights; 0: the last ones
     patience: Count = 8  # epochs without a better validation error before stopping
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # same seed, same machine: same model
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
@@ -188,6 +291,7 @@ class JobConfig(BaseModel):
     prepare: PrepareConfig = PrepareConfig()
     windows: WindowsConfig = WindowsConfig()
     model: ModelConfig = ModelConfig()
+    head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     forecast: ForecastConfig = ForecastConfig()

@@ -390,7 +390,14 @@ def _check_together(job: JobConfig, file: str, report: Report) -> None:
     if any(not 1 <= step <= horizon for step in steps):
         where = f"{file}, [evaluate] `steps`"
         report.error(where, f"cannot be {list(steps)}", f"give steps from 1 to {horizon}")
+    weights = job.head.step_weights
+    if not isinstance(weights, str) and len(weights) != horizon:
+        where = f"{file}, [head] `step_weights`"
+        report.error(where, f"has {len(weights)} numbers", f"give {horizon}, one per step ahead")
     roads = job.roads
+    if roads is not None and job.head.kind == "classes":
+        todo = 'choose another `kind`: what is carried to roads are values with quantiles'
+        report.error(f"{file}, [head] `kind`", "cannot be 'classes' with a table [roads]", todo)
     if roads is not None and roads.near_m >= roads.far_m:
         what = f"cannot be {roads.near_m:g} where `far_m` is {roads.far_m:g}"
         report.error(f"{file}, [roads] `near_m`", what, "give a near limit below the far one")

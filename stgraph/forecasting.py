@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from stgraph.calibration import Calibration
+from stgraph.config import HeadConfig
 from stgraph.errors import CheckpointError, InputError
 from stgraph.graph import Feature, FloatArray, IntArray, STGraph
 from stgraph.inputs import Inputs, Source
@@ -20,7 +21,7 @@ from stgraph.preprocessing.splits import Split
 from stgraph.report import Report
 from stgraph.windows import Windows
 
-SUFFIXES = ("", "_q10", "_q50", "_q90")  # of the forecast's features: mean and quantiles
+_WIDTH_OF_NORMAL = 2.5631  # between 10 and 90 %, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Forecaster:
     fitted_until: pd.Timestamp  # last instant that training looked at
     tuned_until: pd.Timestamp  # last instant that validation looked at
     notes: Mapping[str, Any] = field(default_factory=dict)  # seed, seconds, ...
+    head: HeadConfig = field(default_factory=HeadConfig)  # what the model was trained for
 
     def forecast(self, graph: STGraph, *, at: pd.Timestamp | str | None = None) -> STGraph:
         """Forecast every node of a graph.
@@ -54,7 +56,9 @@ class Forecaster:
         -------
         STGraph
             H target times. For every target the features ``name`` (mean), ``name_q10``,
-            ``name_q50`` and ``name_q90``, in input units.
+            ``name_q50``, ``name_q90`` and further quantiles if the head has some, in input units;
+            with a normal distribution ``name_std``, too. With classes ``name_class`` (the position
+            of the most likely one) and ``name_p0``, ``name_p1``, ... (probabilities).
 
         Raises
         ------
@@ -80,7 +84,9 @@ class Forecaster:
         )
         targets = [graph.features[i] for i in self.inputs.targets]
         features = tuple(
-            Feature(target.name + suffix, target.unit) for target in targets for suffix in SUFFIXES
+            Feature(target.name + suffix, "1" if self.head.edges else target.unit)
+            for target in targets
+            for suffix in self.head.suffixes
         )
         issued = {
             "kind": "forecast",
@@ -90,6 +96,8 @@ class Forecaster:
             "horizon": self.inputs.horizon,
             "findings": self._doubts(graph, origin).to_json(),
         }
+        if self.head.edges:
+            issued["classes"] = self.head.class_names(targets[0].unit)
         return graph.replace(
             time=time,
             values=values.reshape(self.inputs.horizon, graph.n_nodes, -1),
@@ -115,7 +123,8 @@ class Forecaster:
         Yields
         ------
         tuple
-            The starts of a batch and (B, H, N, C, 4): mean, 10, 50 and 90 %, in input units.
+            The starts of a batch and (B, H, N, C, S) in the order of ``head.suffixes``: mean, 10,
+            50 and 90 % in input units by default.
         """
         windows = Windows(source, starts)
         device = next(self.predictor.parameters()).device
@@ -124,9 +133,8 @@ class Forecaster:
             indices = range(first, min(first + batch_size, len(windows)))
             with torch.inference_mode():
                 batch = windows.__getitems__(list(indices))
-                quantiles = self.predictor(type(batch)(*(part.to(device) for part in batch)))
-            out = self.calibration.apply(quantiles.float().cpu().numpy(), self.inputs.lower)
-            yield windows.starts[list(indices)], out
+                answer = self.predictor(type(batch)(*(part.to(device) for part in batch)))
+            yield windows.starts[list(indices)], self._finish(answer.float().cpu().numpy())
 
     def check(self, graph: STGraph) -> None:
         """Raise CheckpointError unless the graph is of the kind the model was fitted on."""
@@ -152,6 +160,18 @@ class Forecaster:
     def with_notes(self, **notes: Any) -> Forecaster:
         """Return the forecaster with more notes."""
         return replace(self, notes={**self.notes, **notes})
+
+    def _finish(self, answer: FloatArray) -> FloatArray:
+        """Return what a forecast shows of quantiles, calibrated, or of probabilities."""
+        if self.head.kind == "classes":
+            likely = answer.argmax(axis=-1)[..., None].astype(np.float32)
+            return np.concatenate([likely, answer], axis=-1)
+        out = self.calibration.apply(answer, self.inputs.lower)
+        if self.head.kind != "gaussian":
+            return out
+        low, high = (out[..., self.head.suffixes.index(name)] for name in ("_q10", "_q90"))
+        deviation = (high - low)[..., None] / np.float32(_WIDTH_OF_NORMAL)
+        return np.concatenate([out, deviation], axis=-1)
 
     def _doubts(self, graph: STGraph, origin: int) -> Report:
         """Return what makes this forecast weaker than it could be."""

@@ -80,7 +80,7 @@ def learn(
         # the last state is kept last, so that it knows about the best one
         keepers = [_keeper(folder, "last", monitor=None)]
         if len(tuning):
-            keepers.insert(0, _keeper(folder, "best", monitor="val_mae"))
+            keepers.insert(0, _keeper(folder, "best", monitor="val_error"))
         trainer = _trainer(train, folder, keepers)
         sampler = _EpochSampler(len(learning), train.seed)
         going_on = resume and last.exists()
@@ -135,12 +135,11 @@ class _Task(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch) -> None:
-        """Log the masked mean absolute error of the median."""
-        median = self.predictor(self._with_graph(batch))[..., 1]
+        """Log the masked mean error that the head judges by, an absolute one by default."""
+        error = self.predictor.validation_error(self._with_graph(batch))
         n_seen = int(batch.y_mask.sum())
         if n_seen:
-            error = ((median - batch.y).abs() * batch.y_mask).sum() / n_seen
-            self.log("val_mae", error, prog_bar=True, batch_size=n_seen)
+            self.log("val_error", error, prog_bar=True, batch_size=n_seen)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with warm-up and cosine decay over all steps."""
@@ -235,6 +234,7 @@ def _trainer(
     monitored = [keeper.monitor for keeper in keepers if keeper.monitor is not None]
     stop = [callbacks.EarlyStopping(name, patience=train.patience) for name in monitored]
     on_stderr = {"stderr": True}  # stdout is for results
+    averages = [_averages(train.ema_decay)] if train.ema_decay else []
     bar = (
         [callbacks.RichProgressBar(leave=False, console_kwargs=on_stderr)] if train.progress else []
     )
@@ -251,7 +251,7 @@ def _trainer(
         max_epochs=train.max_epochs,
         max_time=None if train.max_minutes is None else timedelta(minutes=train.max_minutes),
         gradient_clip_val=train.gradient_clip,
-        callbacks=[*keepers, *stop, *bar],
+        callbacks=[*keepers, *stop, *averages, *bar],
         plugins=[_TensorFiles()],
         logger=logs,
         enable_progress_bar=train.progress,
@@ -260,6 +260,20 @@ def _trainer(
         log_every_n_steps=10,
         default_root_dir=folder,
     )
+
+
+def _averages(decay: float) -> callbacks.WeightAveraging:
+    """Return what validates and keeps moving averages of the weights in place of the last ones.
+
+    The first steps are averaged over fewer of them, or a short training would end near its start.
+    """
+
+    def average(averaged: Tensor, current: Tensor, n_averaged: Tensor) -> Tensor:
+        """Return the average with one more step."""
+        keep = ((1 + n_averaged) / (10 + n_averaged)).clamp_max(decay)
+        return averaged.lerp(current, (1 - keep).to(averaged))
+
+    return callbacks.WeightAveraging(use_buffers=False, avg_fn=average)
 
 
 def _check_resume(folder: Path, job: dict[str, str], *, resume: bool) -> None:

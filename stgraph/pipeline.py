@@ -163,6 +163,7 @@ def fit_job(
         scaler=config.prepare.scaler,
         holidays=config.prepare.holidays,
         use_filled=config.prepare.gaps is not None,
+        head=config.head,
         train=config.train,
         folder=folder,
         resume=resume,
@@ -195,6 +196,7 @@ def load_checkpoint(config: JobConfig) -> Forecaster:
     for name, asked, fitted in (
         ("[model] `name`", config.model.name, forecaster.model),
         ("[model] options", options, dict(forecaster.options)),
+        ("[head]", config.head, forecaster.head),
         ("[windows] `window`", config.windows.window, inputs.window),
         ("[windows] `horizon`", config.windows.horizon, inputs.horizon),
         ("[prepare.gaps] given", config.prepare.gaps is not None, inputs.use_filled),

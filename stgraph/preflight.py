@@ -246,7 +246,7 @@ def _rehearse_outputs(config: JobConfig, graph: STGraph, segments: Segments | No
 def _make_up(config: JobConfig, graph: STGraph, nodes: STGraph) -> STGraph:
     """Return a forecast of some nodes as a job makes it of its graph, with numbers that rise."""
     targets = [graph.features[position] for position in graph.feature_positions("target")]
-    names = [target.name + end for target in targets for end in ("", "_q10", "_q50", "_q90")]
+    names = [target.name + end for target in targets for end in config.head.suffixes]
     step = graph.step or pd.Timedelta(hours=1)
     shape = (config.windows.horizon, nodes.n_nodes, len(names))
     return nodes.replace(

@@ -42,14 +42,13 @@ def choose_trust(predictor: Predictor, tuning: Windows, *, batch_size: int = 64)
     predictor.eval()
     with torch.inference_mode():
         for batch in tuning.loader(batch_size=batch_size):
-            anchor = predictor.anchor(batch) * predictor.scale + predictor.center
-            anchor = torch.maximum(anchor, predictor.lower)
-            correction = predictor(batch)[..., 1] - anchor  # (B, H, N, C)
+            raw, start = predictor.run_model(batch)
             seen = batch.y_mask
-            error = [
-                ((batch.y - anchor - share * correction).abs() * seen).sum(dim=(1, 2))
-                for share in _SHARES
-            ]
+            error = []
+            for share in _SHARES:
+                answer = predictor.answer(raw, start, torch.full_like(predictor.trust, share))
+                misses = torch.where(seen, predictor.misses(answer, batch), 0)
+                error.append(misses.sum(dim=(1, 2)))  # (B, C)
             errors.append(torch.stack(error, dim=1))  # (B, shares, C)
             counts.append(seen.sum(dim=(1, 2)))  # (B, C)
     if not errors:

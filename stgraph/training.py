@@ -12,13 +12,14 @@ from typing import Any, Literal
 import torch
 
 from stgraph.calibration import Calibration, fit_calibration
-from stgraph.config import ModelConfig, TrainConfig
+from stgraph.config import HeadConfig, ModelConfig, TrainConfig
 from stgraph.forecasting import Forecaster, instants
 from stgraph.graph import BoolArray, FloatArray, STGraph
 from stgraph.inputs import Inputs, Source, fit_inputs
 from stgraph.layout import Layout, layout_of
 from stgraph.learning import learn
 from stgraph.models.build import build_predictor, read_options
+from stgraph.models.heads import ClassHead
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split, split_windows
 from stgraph.shrinkage import choose_trust
@@ -95,6 +96,7 @@ def fit(
     scaler: Literal["standard", "minmax", "robust"] = "standard",
     holidays: str | None = None,
     use_filled: bool = False,
+    head: HeadConfig | None = None,
     train: TrainConfig | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -121,6 +123,8 @@ def fit(
         Country or country-subdivision code whose holidays become inputs.
     use_filled
         Read what `fill_gaps` put into gaps as past inputs; it never becomes a target.
+    head
+        What the forecast says about every value; None takes three quantiles.
     train
         How to train; None takes the defaults.
     folder
@@ -157,7 +161,13 @@ def fit(
         split=split,
     )
     return fit_prepared(
-        prepared, model=model, options=options, train=train, folder=folder, resume=resume
+        prepared,
+        model=model,
+        options=options,
+        head=head,
+        train=train,
+        folder=folder,
+        resume=resume,
     )
 
 
@@ -166,23 +176,26 @@ def fit_prepared(
     *,
     model: str | ModelConfig = "gcn_lstm",
     options: Mapping[str, Any] | None = None,
+    head: HeadConfig | None = None,
     train: TrainConfig | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
 ) -> Forecaster:
     """Fit a model to inputs that are fitted already; parameters, result and errors as for `fit`."""
     began = time.perf_counter()
-    train, options = train or TrainConfig(), dict(options or {})
+    train, options, head = train or TrainConfig(), dict(options or {}), head or HeadConfig()
     if isinstance(model, ModelConfig):
         options = {**model.options, **options}
         model = model.name
     inputs, layout, tuning = prepared.inputs, prepared.layout, prepared.tuning
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
-        predictor = build_predictor(model, options, inputs, layout=layout)
+        predictor = build_predictor(model, options, inputs, layout=layout, head=head)
+        if head.class_weights == "balanced" and isinstance(predictor.head, ClassHead):
+            predictor.head.balance(_learned_values(prepared))
         if not predictor.is_point:
             state = None if folder is None else Path(folder) / "training"
-            job = _describe_job(model, options, train, prepared)
+            job = _describe_job(model, options, head, train, prepared)
             shapes = {name: tuple(part.shape) for name, part in predictor.state_dict().items()}
             job["weights"] = repr(shapes)  # another version may have other ones
             learn(predictor, prepared.learning, tuning, train, state, job, resume=resume)
@@ -191,6 +204,15 @@ def fit_prepared(
             batches = iter(prepared.learning.loader(batch_size=train.batch_size))
             with torch.no_grad():
                 fit_closed_form(batches, predictor.center, predictor.scale)
+        elif (fit_residuals := getattr(predictor.model, "fit_residuals", None)) is not None:
+            center, scale = predictor.center, predictor.scale
+            with torch.no_grad():
+                fit_residuals(
+                    prepared.learning,
+                    lambda batch: (batch.y - center) / scale - predictor.anchor(batch),
+                    center,
+                    scale,
+                )
     predictor.eval()
     fitted_until, tuned_until = instants(prepared.graph, prepared.split)
     return Forecaster(
@@ -198,12 +220,13 @@ def fit_prepared(
         options=options,
         inputs=inputs,
         predictor=predictor,
-        calibration=_calibrate(predictor, tuning, inputs),
+        calibration=calibrate(predictor, head, tuning, inputs),
         node_ids=prepared.graph.node_ids,
         layout=layout,
         fitted_until=fitted_until,
         tuned_until=tuned_until,
         notes={"seed": train.seed, "fit_seconds": round(time.perf_counter() - began, 2)},
+        head=head,
     )
 
 
@@ -213,8 +236,19 @@ def _tuning_starts(graph: STGraph, split: Split) -> range:
     return split.validation if seen.any() else range(0)
 
 
-def _calibrate(predictor: Predictor, tuning: Windows, inputs: Inputs) -> Calibration:
+def _learned_values(prepared: Prepared) -> torch.Tensor:
+    """Return all observed values of the targets in the training part."""
+    graph, steps = prepared.graph, prepared.split.train_steps
+    at = prepared.inputs.targets
+    return torch.from_numpy(graph.values[steps][..., at][graph.mask[steps][..., at]])
+
+
+def calibrate(
+    predictor: Predictor, head: HeadConfig, tuning: Windows, inputs: Inputs
+) -> Calibration:
     """Fit the calibration to the validation windows, to every k-th of them on large graphs."""
+    if head.kind == "classes":  # `trust` has made the probabilities honest
+        return Calibration.identity(inputs.horizon, len(inputs.targets))
     n_values = len(tuning) * tuning.source.graph.n_nodes * inputs.horizon * len(inputs.targets)
     every = max(1, -(-n_values // _CALIBRATION_VALUES))
     some = Windows(tuning.source, tuning.starts[::every])
@@ -229,20 +263,30 @@ def _calibrate(predictor: Predictor, tuning: Windows, inputs: Inputs) -> Calibra
         forecasts(),
         horizon=inputs.horizon,
         n_targets=len(inputs.targets),
-        fit_mean=not predictor.is_point,
+        # a point forecast, and that of a normal distribution, is meant as it is
+        fit_mean=head.kind == "quantiles" and not predictor.is_point,
+        levels=head.levels,
     )
 
 
 def _describe_job(
     model: str,
     options: Mapping[str, Any],
+    head: HeadConfig,
     train: TrainConfig,
     prepared: Prepared,
 ) -> dict[str, str]:
     """Return what must be the same for a training to go on, as short texts."""
     graph, inputs = prepared.graph, prepared.inputs
     learning = train.model_dump(
-        include={"batch_size", "learning_rate", "weight_decay", "gradient_clip", "seed"}
+        include={
+            "batch_size",
+            "learning_rate",
+            "weight_decay",
+            "gradient_clip",
+            "ema_decay",
+            "seed",
+        }
     )
     edges = graph.edge_index.tobytes() + graph.edge_weight.tobytes()
     # numbers fitted on the readings stand for all of them
@@ -250,6 +294,7 @@ def _describe_job(
     return {
         "model": model,
         "model options": repr(sorted(read_options(model, options))),
+        "head": repr(head),
         "train": repr(sorted(learning.items())),
         "windows": repr(prepared.split),
         "features": repr(graph.features),

@@ -9,16 +9,23 @@ from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from stgraph import registry
-from stgraph.errors import ConfigError, nearest_name
+from stgraph.config import HeadConfig
+from stgraph.errors import ConfigError, InputError, nearest_name
 from stgraph.inputs import Inputs
 from stgraph.layout import Layout
-from stgraph.models.predictor import QUANTILES, Predictor
+from stgraph.models.heads import build_head
+from stgraph.models.predictor import Predictor
 from stgraph.models.sizes import Sizes
 from stgraph.report import Report
 
 
 def build_predictor(
-    name: str, options: Mapping[str, Any], inputs: Inputs, *, layout: Layout
+    name: str,
+    options: Mapping[str, Any],
+    inputs: Inputs,
+    *,
+    layout: Layout,
+    head: HeadConfig | None = None,
 ) -> Predictor:
     """Return an untrained model with everything around it.
 
@@ -32,17 +39,23 @@ def build_predictor(
         Fitted inputs; they give the sizes and the anchor.
     layout
         Number of nodes N, and where they lie.
+    head
+        What the model's numbers mean; None takes three quantiles.
 
     Returns
     -------
     Predictor
-        `Batch` -> quantiles (B, H, N, C, 3) in input units.
+        `Batch` -> quantiles (B, H, N, C, Q) in input units, or probabilities of classes.
 
     Raises
     ------
     UnknownNameError, ConfigError
         Nobody registered the name, or the options are not the model's.
+    InputError
+        The head does not fit the inputs.
     """
+    head = head or HeadConfig()
+    _check_head(head, inputs)
     model_class: type[nn.Module] = registry.load("models", name)
     is_point = bool(getattr(model_class, "is_point", False))
     sizes = Sizes(
@@ -51,10 +64,26 @@ def build_predictor(
         horizon=inputs.horizon,
         n_past=inputs.n_past,
         n_future=inputs.n_future,
-        n_outputs=len(inputs.targets) * (1 if is_point else len(QUANTILES)),
+        n_outputs=len(inputs.targets) * build_head(head, is_point=is_point).n_channels,
         layout=layout,
     )
-    return Predictor(model_class(sizes, read_options(name, options)), inputs)
+    return Predictor(model_class(sizes, read_options(name, options)), inputs, head)
+
+
+def _check_head(head: HeadConfig, inputs: Inputs) -> None:
+    """Refuse a head that does not fit the inputs."""
+    weights = head.step_weights
+    if not isinstance(weights, str) and len(weights) != inputs.horizon:
+        raise InputError(
+            f"`step_weights` has {len(weights)} numbers for {inputs.horizon} steps ahead; give one "
+            'each, or "near" or "far"'
+        )
+    if head.kind == "classes" and len(inputs.targets) > 1:
+        names = [inputs.features[position].name for position in inputs.targets]
+        raise InputError(
+            f"classes have limits in the unit of one target, there are {names}; make the others "
+            "observed features"
+        )
 
 
 def read_options(name: str, options: Mapping[str, Any]) -> BaseModel:

@@ -208,7 +208,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 @pytest.mark.parametrize("found", [1, 99, None, "1", 0])
 def test_other_formats_are_refused(saved, found: object) -> None:
     edit(saved, lambda d: d.update(format=found))
-    with pytest.raises(CheckpointError, match=rf"has format {found!r}, this version reads 2"):
+    with pytest.raises(CheckpointError, match=rf"has format {found!r}, this version reads 3"):
         load_forecaster(saved)
 
 

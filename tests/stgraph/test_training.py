@@ -156,6 +156,50 @@ def test_an_interrupted_training_goes_on(make_signal, tmp_path, monkeypatch) -> 
     assert same(trained(graph), trained(graph, folder=tmp_path, resume=True))
 
 
+@pytest.mark.parametrize("cut", [7, 10, 13])
+def test_averaged_weights_survive_an_interrupt(make_signal, tmp_path, monkeypatch, cut) -> None:
+    """Protects both sets of weights, those that learn and their averages, and how many they are."""
+    graph, whole, calls = make_signal(4), Predictor.loss, []
+
+    def interrupted(self: Predictor, batch: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == cut:
+            raise KeyboardInterrupt
+        return whole(self, batch)
+
+    monkeypatch.setattr(Predictor, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(graph, folder=tmp_path, ema_decay=0.9)
+    monkeypatch.setattr(Predictor, "loss", whole)
+    unbroken = trained(graph, ema_decay=0.9)
+    assert same(unbroken, trained(graph, folder=tmp_path, ema_decay=0.9, resume=True))
+    assert not same(unbroken, trained(graph))
+
+
+def test_validation_and_forecast_are_those_of_averaged_weights(make_signal, tmp_path) -> None:
+    """Protects what is kept: the weights whose validation error was written down."""
+    graph = make_signal(4)
+    forecaster = trained(graph, folder=tmp_path, ema_decay=0.95, learning_rate=0.02)
+    states = [
+        tensor_files.read_training_state(tmp_path / "training" / f"{name}.safetensors")
+        for name in ("best", "last")
+    ]
+    for state in states:
+        kept, moving = state["state_dict"], state["current_model_state"]
+        assert set(kept) == set(moving)
+        assert any(not torch.equal(kept[name], moving[name]) for name in kept)
+    best = states[0]["state_dict"]
+    for name, value in weights_of(forecaster).items():
+        if name != "trust":
+            assert torch.equal(value, best[f"predictor.{name}"])
+    # the error that chose them
+    forecaster.predictor.trust.fill_(1)
+    split = split_windows(graph.n_steps, window=W, horizon=H, fractions=(0.7, 0.1, 0.2))
+    windows = Windows(Source(graph, forecaster.inputs), split.validation)
+    error = forecaster.predictor.validation_error(windows.__getitems__(range(len(windows))))
+    assert metrics_of(tmp_path)["val_error"].min() == pytest.approx(error.item(), rel=1e-4)
+
+
 def test_more_epochs_can_be_asked_for_on_resume(make_signal, tmp_path) -> None:
     graph = make_signal(4)
     few = trained(graph, folder=tmp_path, max_epochs=1)
@@ -293,7 +337,7 @@ def test_the_weights_of_the_best_epoch_are_kept(make_signal, tmp_path) -> None:
     graph = make_signal(4, missing=0.1)
     # a rate so high that the last epochs are worse
     forecaster = trained(graph, folder=tmp_path, max_epochs=30, patience=3, learning_rate=1.0)
-    errors = metrics_of(tmp_path)["val_mae"]
+    errors = metrics_of(tmp_path)["val_error"]
     assert errors.iloc[-1] > errors.min()
     assert validation_error(forecaster, graph) == pytest.approx(errors.min(), rel=1e-4)
     assert errors.index[-1] == errors.idxmin() + 3 < 29  # stopped 3 epochs after the best one
