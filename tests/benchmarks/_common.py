@@ -43,13 +43,15 @@ def main(description: str, measure: Callable[[bool], list[Row]]) -> None:
     parser.add_argument("--quick", action="store_true", help="the smoke version")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows there, too")
     arguments = parser.parse_args()
-    rows = measure(arguments.quick)
+    finish(measure(arguments.quick), arguments.json)
+
+
+def finish(rows: list[Row], path: Path | None) -> None:
+    """Print the rows, and write them into a file if one is named."""
     print(table(rows))
-    if arguments.json is not None:
-        arguments.json.write_text(
-            json.dumps([{**asdict(row), "value": float(row.value)} for row in rows], indent=1)
-            + "\n"
-        )
+    if path is not None:
+        values = [{**asdict(row), "value": float(row.value)} for row in rows]
+        path.write_text(json.dumps(values, indent=1) + "\n")
 
 
 def table(rows: list[Row]) -> str:

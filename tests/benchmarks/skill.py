@@ -1,121 +1,83 @@
-"""How good the forecasts are: every model next to the simple baselines, on three real data sets.
+"""How good the forecasts are: every family next to the baselines, on five real data sets.
 
-Each job is a config of ``examples/``, with its default settings and seed 0; the last 20 % of the
-windows are the test. The simple baselines that a model has to beat at every horizon are
-persistence, seasonal naive, weekly profile, and profile + decayed deviation; the linear models are
-shown beside them.
+Each data set is a config of ``examples/``, with its default settings and seed 0; the last 20 % of
+the windows are the test. Baselines are fitted once per data set. A long benchmark can be done in
+pieces: with ``--lines FILE`` every measurement is appended to a file and none that is there is
+repeated, and ``--show`` prints what the file has.
+
+    python tests/benchmarks/skill.py --lines skill.jsonl --data metr-la-week --model gcn_lstm
+    python tests/benchmarks/skill.py --lines skill.jsonl --show
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import platform
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import pandas as pd
-import torch
-from _common import Row, at_least, at_most, main
+from _common import finish
+from _skill_runs import BASELINES, DATA, MODELS, DataSet, known, load, machine, measure
+from _skill_tables import Results, append_line, judge, print_tables, read_lines
 
-from stgraph.backtesting import SIMPLE_BASELINES, evaluate
-from stgraph.configfile import read_config
-from stgraph.graph import STGraph
-from stgraph.pipeline import load_graph
-from stgraph.training import fit
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-LINEAR = ("ridge", "ridge_node", "var")
-# config, models, horizons shown, goal for the mean MAE of GCN-LSTM
-JOBS = [
-    ("metr-la-week", ("gcn_lstm", "identity_mlp"), (3, 6, 12), 3.45),
-    ("scats-boroondara", ("gcn_lstm", "identity_mlp"), (1, 4, 8, 12), None),
-    ("auckland", ("gcn_lstm",), (1, 6, 12, 24), None),
-]
-MAX_SECONDS = 300
+QUICK = ("persistence", "seasonal_naive", "weekly_profile", "profile_decay", "gcn_lstm")
 
 
-def measure(quick: bool) -> list[Row]:
-    """Fit and score every model of every job; quick: one epoch on a part of the data."""
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    rows: list[Row] = []
-    for name, models, steps, goal in JOBS:
-        settings = ["train.max_epochs=1"] if quick else []
-        config = read_config(EXAMPLES / f"{name}.toml", overrides=settings)
-        graph = load_graph(config)
-        if quick:
-            graph = graph.select_steps(0, min(graph.n_steps, 1500))
-        tables = []
-        for model in models:
-            others = (*SIMPLE_BASELINES, *LINEAR) if model == models[0] else SIMPLE_BASELINES
-            table, seconds = score(graph, config, model, others)
-            tables.append(table if model == models[0] else table[table["model"] == model])
-            rows += judge(name, model, table, seconds, None if quick else goal, quick=quick)
-        show(name, graph, pd.concat(tables), steps)
-    return rows
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is asked for and is not there yet, and print all tables and goals."""
+    asked = _parse(arguments)
+    results: Results = {} if asked.lines is None else read_lines(asked.lines)
+    names = asked.data or list(DATA)
+    if not asked.show:
+        print(machine())
+        for name in names:
+            _run(name, asked, results)
+    print_tables(results, names)
+    finish(judge({key: line for key, line in results.items() if key[0] in names}), asked.json)
 
 
-def score(graph: STGraph, config, model: str, baselines) -> tuple[pd.DataFrame, float]:
-    """Return the skill table of a model and how long it took to fit."""
-    began = time.perf_counter()
-    forecaster = fit(
-        graph,
-        model=model,
-        window=config.windows.window,
-        horizon=config.windows.horizon,
-        fractions=config.windows.fractions,
-        train=config.train,
+def _run(name: str, asked: argparse.Namespace, results: Results) -> None:
+    """Measure the models of one data set that are wanted and not measured yet."""
+    wanted = _wanted(asked)
+    missing = [model for model in wanted if asked.again or (name, model) not in results]
+    todo = [model for model in missing if known(model)]
+    for model in sorted(set(missing) - set(todo)):
+        print(f"{name}: {model} is not registered, skipped")
+    if not todo:
+        return
+    data: DataSet = load(name, quick=asked.quick)
+    for model in todo:
+        line = measure(data, model)
+        results[name, model] = line
+        if asked.lines is not None:
+            append_line(asked.lines, line)
+        print(f"{name}: {model}, MAE {line['errors']['mae'][-1]:.4g} in {line['seconds']:.0f} s")
+
+
+def _wanted(asked: argparse.Namespace) -> tuple[str, ...]:
+    """Return the models to measure: baselines always, and those that were asked for."""
+    if asked.model:
+        return tuple(dict.fromkeys([*(() if asked.alone else BASELINES), *asked.model]))
+    return QUICK if asked.quick else MODELS
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    seconds = time.perf_counter() - began
-    return evaluate(forecaster, graph, baselines=baselines).table(), seconds
-
-
-def judge(
-    name: str, model: str, table: pd.DataFrame, seconds: float, goal: float | None, *, quick: bool
-) -> list[Row]:
-    """Return the numbers of one model that have a goal."""
-    own = table[table["model"] == model].set_index("horizon")
-    simple = table[table["model"].isin(SIMPLE_BASELINES)].groupby("horizon")["mae"].min()
-    skill = 100 * (1 - own["mae"] / simple)
-    mae = own["mae"][0]
-    has_goal = goal is not None and model == "gcn_lstm"
-    title = f"{name}: {model}"
-    return [
-        at_most(f"{title}, mean MAE", mae, "", goal)
-        if has_goal
-        else Row(f"{title}, mean MAE", mae, ""),
-        Row(f"{title}, skill over all horizons", skill[0], "%"),
-        Row(f"{title}, least skill at a horizon", skill.drop(0).min(), "%")
-        if quick
-        else at_least(f"{title}, least skill at a horizon", skill.drop(0).min(), "%", 0),
-        Row(f"{title}, 10-90 % coverage", own["coverage_percent"][0], "%"),
-        at_most(f"{title}, fit", seconds, "s", MAX_SECONDS),
-    ]
-
-
-def show(name: str, graph: STGraph, table: pd.DataFrame, steps: tuple[int, ...]) -> None:
-    """Print the table of one data set in Markdown."""
-    unit = graph.features[0].unit
-    table = table[table["horizon"].isin([0, *steps])]
-    print(f"\n### {name}: {graph.n_nodes} nodes, {graph.n_steps} steps, {unit}\n")
-    names = [("mean" if h == 0 else f"step {h}") for h in (*steps, 0)]
-    print(
-        "| model | "
-        + " | ".join(f"MAE {n}" for n in names)
-        + " | RMSE mean | MAPE % | coverage % |"
-    )
-    print("|---|" + "---|" * (len(names) + 3))
-    for model, part in table.groupby("model", sort=False):
-        part = part.set_index("horizon")
-        mae = " | ".join(f"{part['mae'][h]:.2f}" for h in (*steps, 0))
-        last = part.loc[0]
-        print(
-            f"| {model} | {mae} | {last['rmse']:.2f} | {last['mape_percent']:.1f} "
-            f"| {last['coverage_percent']:.0f} |"
-        )
-    print()
+    parser.add_argument("--quick", action="store_true", help="the smoke version")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows there, too")
+    parser.add_argument("--data", action="append", choices=list(DATA), help="only this; repeatable")
+    parser.add_argument("--model", action="append", help="only this; repeatable")
+    parser.add_argument("--alone", action="store_true", help="no baselines beside --model")
+    parser.add_argument("--lines", type=Path, metavar="FILE", help="go on with this file")
+    parser.add_argument("--again", action="store_true", help="also what the file has")
+    parser.add_argument("--show", action="store_true", help="only print what the file has")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    main(__doc__, measure)
+    main()
