@@ -52,6 +52,8 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "gcn_lstm": "stgraph.models.gcn_lstm:GCNLSTM",
         "graph_transformer": "stgraph.models.graph_transformer:GraphTransformer",
         "identity_mlp": "stgraph.models.identity_mlp:IdentityMLP",
+        "graph_wavenet": "stgraph.models.graph_wavenet:GraphWaveNet",
+        "stgcn": "stgraph.models.stgcn:STGCN",
         "tcn": "stgraph.models.tcn:TCN",
         "tdnn": "stgraph.models.tdnn:TDNN",
         "temporal_attention": "stgraph.models.temporal_attention:TemporalAttention",

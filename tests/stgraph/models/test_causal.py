@@ -18,7 +18,7 @@ from stgraph.models.sizes import Sizes
 from stgraph.models.tcn import TCN, TCNConfig
 from stgraph.models.tdnn import TDNN, TDNNConfig
 
-IN_TIME = ["tcn", "tdnn", "temporal_attention"]
+IN_TIME = ["graph_wavenet", "stgcn", "tcn", "tdnn", "temporal_attention"]
 TINY = {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2, "dropout": 0.0}
 RING = torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 0]])
 
