@@ -32,6 +32,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "events": "stgraph_connectors.events:read_events",
         "gtfs": "stgraph_connectors.gtfs:read_gtfs",
         "postgis": "stgraph_connectors.postgis.reading:read_observations",
+        "published": "stgraph_connectors.published:read_published",
         "road_lines": "stgraph_connectors.roads.lines:read_road_lines",
         "roads": "stgraph_connectors.roads.any:read_roads",
         "stations": "stgraph_connectors.stations:read_stations",
