@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stgraph.cli_benchmark import benchmark
 from stgraph.cli_db import db, qgis
 from stgraph.cli_graph import graph as graph_commands
 from stgraph.errors import OutputError, STGraphError
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(db, name="db")
 app.add_typer(qgis, name="qgis")
 app.add_typer(graph_commands, name="graph")
+app.command()(benchmark)
 
 Config = Annotated[Path, typer.Argument(help="TOML file of the job", show_default=True)]
 Set = Annotated[
