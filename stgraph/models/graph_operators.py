@@ -187,6 +187,8 @@ class Supports:
                 parts.append(now)
                 if sum(part.nnz for part in parts) > most:
                     return None
+        if not parts:
+            return sparse.csr_array((0, self.n_nodes))
         whole = sparse.vstack(parts, format="csr")
         by_node = np.arange(len(parts) * self.n_nodes).reshape(len(parts), -1).T.ravel()
         return sparse.csr_array(whole[by_node])
@@ -255,10 +257,11 @@ class Chebyshev:
 
     n_terms: int = 3
     normalization: Literal["sym", "rw", "none"] = "sym"
+    identity: bool = True  # whether T_0, the state itself, comes first
     dense: bool | None = None
 
     def __call__(self, edge_index: Tensor, edge_weight: Tensor, n_nodes: int) -> Supports:
-        """Return the supports of a graph, the state itself first."""
+        """Return the supports of a graph."""
         other = edge_index[0] != edge_index[1]
         along = _adjacency(edge_index[:, other], edge_weight[other], n_nodes)
         degree = np.asarray(along.sum(axis=0)).ravel()  # by source
@@ -274,7 +277,7 @@ class Chebyshev:
             [sparse.csr_array(scaled)],
             n_hops=self.n_terms - 1,
             series="chebyshev",
-            identity=True,
+            identity=self.identity,
             dense=self.dense,
         )
 
