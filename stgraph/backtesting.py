@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stgraph.config import TrainConfig
+from stgraph.classification import ClassErrors, classify
+from stgraph.config import HeadConfig, TrainConfig
 from stgraph.errors import InputError
 from stgraph.evaluation import Errors, Evaluation
 from stgraph.forecasting import Forecaster
@@ -69,7 +70,8 @@ def evaluate(
         raise InputError(f"`starts` {starts} reach outside the {n_windows} windows of the data")
     names = [feature.name for feature in graph.features if feature.role == "target"]
     column = 0 if target is None else _position(target, names)
-    errors = {forecaster.model: _score(forecaster, graph, starts, column)}
+    head = forecaster.head
+    errors = {forecaster.model: _score(forecaster, graph, starts, column, head)}
     rivals = [name for name in baselines if name != forecaster.model]
     if rivals:
         prepared = prepare(
@@ -79,7 +81,7 @@ def evaluate(
             use_filled=forecaster.inputs.use_filled,
         )
         for name in rivals:
-            errors[name] = _score(fit_prepared(prepared, model=name), graph, starts, column)
+            errors[name] = _score(fit_prepared(prepared, model=name), graph, starts, column, head)
     first = starts[0] + forecaster.inputs.window
     last = starts[-1] + forecaster.inputs.window + forecaster.inputs.horizon - 1
     return Evaluation(
@@ -91,6 +93,7 @@ def evaluate(
         errors=errors,
         n_windows=len(starts),
         span=(graph.time[first], graph.time[last]),
+        yardstick=_yardstick(head),
     )
 
 
@@ -104,6 +107,7 @@ def backtest(
     n_folds: int = 4,
     test_fraction: float = 0.4,
     holidays: str | None = None,
+    head: HeadConfig | None = None,
     train: TrainConfig | None = None,
     baselines: Sequence[str] = SIMPLE_BASELINES,
 ) -> pd.DataFrame:
@@ -113,7 +117,7 @@ def backtest(
     ----------
     graph
         The signal.
-    model, options, window, horizon, holidays, train
+    model, options, window, horizon, holidays, head, train
         As for `fit`.
     n_folds
         How often the model is fitted; each fold is tested on the block after it.
@@ -137,7 +141,13 @@ def backtest(
     tables = []
     for number, split in enumerate(folds, start=1):
         forecaster = fit(
-            graph, model=model, options=options, holidays=holidays, train=train, split=split
+            graph,
+            model=model,
+            options=options,
+            holidays=holidays,
+            head=head,
+            train=train,
+            split=split,
         )
         result = evaluate(forecaster, graph, baselines=baselines, starts=split.test)
         table = result.table()
@@ -148,18 +158,37 @@ def backtest(
     return pd.concat(tables, ignore_index=True)
 
 
-def _score(forecaster: Forecaster, graph: STGraph, starts: range, column: int) -> Errors:
-    """Return the errors of one model on some windows."""
-    source = Source(graph, forecaster.inputs)
-    errors = Errors.empty(forecaster.inputs.horizon, graph.n_nodes)
+def _score(
+    forecaster: Forecaster, graph: STGraph, starts: range, column: int, head: HeadConfig
+) -> Errors | ClassErrors:
+    """Return the errors of one model on some windows, as the head of the model in question."""
+    source, horizon = Source(graph, forecaster.inputs), forecaster.inputs.horizon
+    errors = Errors.empty(horizon, graph.n_nodes)
+    class_errors = ClassErrors.empty(horizon, graph.n_nodes, head.n_classes)
     position = forecaster.inputs.targets[column]
-    ahead = forecaster.inputs.window + np.arange(forecaster.inputs.horizon)
-    for batch, forecast in forecaster.predict(source, starts):
+    ahead = forecaster.inputs.window + np.arange(horizon)
+    for batch, forecasts in forecaster.predict(source, starts):
         steps = batch[:, None] + ahead
         mask = graph.mask[steps][..., position]
-        truth = np.where(mask, graph.values[steps][..., position], 0)
-        errors.add(forecast[..., column, :], truth, mask)
-    return errors
+        truth = np.where(mask, graph.values[steps][..., position], np.float32(0))
+        forecast = forecasts[..., column, :]
+        if not head.n_classes:
+            errors.add(forecast[..., forecaster.head.main_positions], truth, mask)
+        elif forecaster.head.n_classes:
+            likely, chances = forecast[..., 0].astype(np.int64), forecast[..., 1:]
+            class_errors.add(likely, classify(truth, head.edges), mask, chances)
+        else:  # a number has a class, but no probabilities
+            median = forecast[..., forecaster.head.main_positions[2]]
+            likely = classify(median, head.edges)
+            class_errors.add(likely, classify(truth, head.edges), mask)
+    return class_errors if head.n_classes else errors
+
+
+def _yardstick(head: HeadConfig) -> str:
+    """Return the metric that skill is about: what the model was trained for."""
+    if not head.n_classes:
+        return "mae"
+    return "accuracy_percent" if head.class_weights is None else "macro_recall_percent"
 
 
 def _same_split(forecaster: Forecaster, graph: STGraph) -> Split:

@@ -196,6 +196,11 @@ class HeadConfig(BaseModel):
         quantiles = tuple(f"_q{round(100 * level):02d}" for level in self.levels)
         return ("", *quantiles, *(("_std",) if self.kind == "gaussian" else ()))
 
+    @property
+    def main_positions(self) -> list[int]:
+        """Positions of the mean and the 10, 50 and 90 % quantiles among the suffixes."""
+        return [self.suffixes.index(name) for name in ("", "_q10", "_q50", "_q90")]
+
     def class_names(self, unit: str = "") -> list[str]:
         """Return the classes in words: below 20 km/h, 20 to 40 km/h, 40 km/h or more."""
         unit = f" {unit}".rstrip()
@@ -211,6 +216,7 @@ class TrainConfig(BaseModel):
     max_epochs: Count = 12  # passes over the training windows, at most
     max_minutes: Positive | None = None  # stop training after this; None: no limit
     batch_size: Count = 32  # windows per step
+    memory_gb: Positive = 4.0  # what a step may take; larger batches are learned from in parts
     learning_rate: Positive = 2e-3  # peak of the schedule
     weight_decay: NotNegative = 1e-4  # of AdamW
     gradient_clip: Positive = 5.0  # largest norm of the gradient

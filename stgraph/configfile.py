@@ -396,7 +396,7 @@ def _check_together(job: JobConfig, file: str, report: Report) -> None:
         report.error(where, f"has {len(weights)} numbers", f"give {horizon}, one per step ahead")
     roads = job.roads
     if roads is not None and job.head.kind == "classes":
-        todo = 'choose another `kind`: what is carried to roads are values with quantiles'
+        todo = "choose another `kind`: what is carried to roads are values with quantiles"
         report.error(f"{file}, [head] `kind`", "cannot be 'classes' with a table [roads]", todo)
     if roads is not None and roads.near_m >= roads.far_m:
         what = f"cannot be {roads.near_m:g} where `far_m` is {roads.far_m:g}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from stgraph.classification import ClassErrors
 from stgraph.errors import InputError
 from stgraph.graph import BoolArray, FloatArray
 
@@ -30,6 +31,11 @@ class Errors:
     def empty(cls, horizon: int, n_nodes: int) -> Errors:
         """Return the errors of no forecast at all."""
         return cls({name: np.zeros((horizon, n_nodes)) for name in _SUMS})
+
+    @property
+    def horizon(self) -> int:
+        """Steps ahead, H."""
+        return int(self.sums["n"].shape[0])
 
     def add(self, forecast: FloatArray, truth: FloatArray, mask: BoolArray) -> None:
         """Add a batch: forecast (B, H, N, 4) mean, 10, 50, 90 %; truth and mask (B, H, N)."""
@@ -85,9 +91,10 @@ class Evaluation:
     unit: str
     step: pd.Timedelta
     node_ids: pd.Index
-    errors: dict[str, Errors]  # of the model and of each baseline
+    errors: Mapping[str, Errors | ClassErrors]  # of the model and of each baseline
     n_windows: int
     span: tuple[pd.Timestamp, pd.Timestamp]  # first and last target time
+    yardstick: str = "mae"  # the metric that skill is about: an error, or a share in per cent
 
     @property
     def baselines(self) -> list[str]:
@@ -108,8 +115,10 @@ class Evaluation:
             Columns ``model, horizon`` (steps; 0 = all), ``minutes, mae, rmse, mape_percent``,
             ``skill_percent`` (of MAE against the best baseline at that horizon; positive means
             better, NaN where that baseline makes no error), ``coverage_percent, width, crps, n``.
+            Of classes ``accuracy_percent, macro_recall_percent, macro_f1_percent,
+            skill_percent`` (of the share of misses), ``f1_percent_0, ..., log_loss, n``.
         """
-        horizon = next(iter(self.errors.values())).sums["n"].shape[0]
+        horizon = next(iter(self.errors.values())).horizon
         odd = [step for step in steps or () if not 1 <= step <= horizon]
         if odd:
             raise InputError(f"`steps` {odd} are no horizons; there are 1..{horizon}")
@@ -120,13 +129,15 @@ class Evaluation:
             overall = errors.metrics(axis=None).assign(horizon=0)
             rows.append(pd.concat([per_horizon, overall]).assign(model=name))
         table = pd.concat(rows, ignore_index=True)
-        best = table[table["model"] != self.model].groupby("horizon")["mae"].min()
-        table["skill_percent"] = _skill(table["mae"], table["horizon"].map(best))
+        metrics = [name for name in table if name not in ("model", "horizon")]
+        lost = self._lost(table)
+        best = lost[table["model"] != self.model].groupby(table["horizon"]).min()
+        table["skill_percent"] = _skill(lost, table["horizon"].map(best))
         table["minutes"] = table["horizon"] * (self.step / pd.Timedelta(minutes=1))
         if steps is not None:
             table = table[table["horizon"].isin([0, *steps])]
-        first = ["model", "horizon", "minutes", "mae", "rmse", "mape_percent", "skill_percent"]
-        return table[[*first, "coverage_percent", "width", "crps", "n"]].reset_index(drop=True)
+        first = ["model", "horizon", "minutes", *metrics[:3], "skill_percent", *metrics[3:]]
+        return table[first].reset_index(drop=True)
 
     def per_node(self) -> pd.DataFrame:
         """Return the model's metrics per node over all horizons, with skill in per cent.
@@ -139,9 +150,7 @@ class Evaluation:
         table = self.errors[self.model].metrics(axis=0)
         table.index = self.node_ids
         if self.baselines:
-            others = [self.errors[name].metrics(axis=0)["mae"] for name in self.baselines]
-            best = pd.Series(np.min(np.stack(others), axis=0), index=table.index)
-            table["skill_percent"] = _skill(table["mae"], best)
+            table["skill_percent"] = self._skill_of(table, axis=0)
         return table
 
     def per_node_and_horizon(self) -> pd.DataFrame:
@@ -157,9 +166,7 @@ class Evaluation:
         steps = range(1, len(table) // len(self.node_ids) + 1)
         table.index = pd.MultiIndex.from_product([steps, self.node_ids], names=["horizon", "node"])
         if self.baselines:
-            others = [self.errors[name].metrics(axis=())["mae"] for name in self.baselines]
-            best = pd.Series(np.min(np.stack(others), axis=0), index=table.index)
-            table["skill_percent"] = _skill(table["mae"], best)
+            table["skill_percent"] = self._skill_of(table, axis=())
         overall = pd.concat({0: self.per_node()}, names=["horizon", "node"])
         return pd.concat([overall, table]).swaplevel()
 
@@ -176,14 +183,18 @@ class Evaluation:
         # at equal errors the simple one wins, so the model comes last
         ranked = pd.concat([seen[~ours], seen[ours]], ignore_index=True)
         ranked = ranked[ranked["horizon"] > 0]
-        ranked = ranked.loc[ranked.groupby("horizon")["mae"].idxmin()]
+        ranked = ranked.loc[self._lost(ranked).groupby(ranked["horizon"]).idxmin()]
         lost = ranked[ranked["model"] != self.model]
         n = len(ranked)
         if lost.empty:
+            value, skill = overall[self.yardstick], overall["skill_percent"]
+            what = f"MAE is {value:.3g} {self.unit}, {skill:.1f} % better than"
+            if self.yardstick != "mae":
+                words = self.yardstick.removesuffix("_percent").replace("_", " ")
+                what = f"{words} is {value:.1f} %, what it lacks of 100 {skill:.1f} % less than of"
             return (
-                f"{self.model} beats every baseline at all {n} horizons; over all of them its MAE "
-                f"is {overall['mae']:.3g} {self.unit}, {overall['skill_percent']:.1f} % better "
-                "than the best baseline."
+                f"{self.model} beats every baseline at all {n} horizons; over all of them its "
+                f"{what} the best baseline."
             )
         winners = lost["model"].value_counts()
         wins = ", ".join(f"{name} at {count}" for name, count in winners.items())
@@ -192,6 +203,17 @@ class Evaluation:
             f"A baseline wins at {len(lost)} of {n} horizons ({wins}; steps {which}"
             f"{', ...' if len(lost) > 12 else ''}): use it there, or give {self.model} more data."
         )
+
+    def _lost(self, table: pd.DataFrame) -> pd.Series[float]:
+        """Return what is to be small: an error, or what a share lacks of the whole."""
+        values = table[self.yardstick]
+        return 100 - values if self.yardstick.endswith("_percent") else values
+
+    def _skill_of(self, table: pd.DataFrame, *, axis: int | tuple[int, ...]) -> pd.Series[float]:
+        """Return the skill of the model's metrics, pooled over an axis as they are."""
+        others = [self._lost(self.errors[name].metrics(axis=axis)) for name in self.baselines]
+        best = pd.Series(np.min(np.stack(others), axis=0), index=table.index)
+        return _skill(self._lost(table), best)
 
 
 def _skill(mae: pd.Series[float], reference: pd.Series[float]) -> pd.Series[float]:

@@ -119,7 +119,9 @@ def _what_it_asks_for(
     """Return what a sink wants to know about the job, by the names of its parameters."""
     asked = set(inspect.signature(write).parameters)
     extra: dict[str, Any] = {}
-    if "node_metrics" in asked and output.of == "stations":  # a database has room for every horizon
+    of_classes = config.head.kind == "classes" and output.dsn is not None  # a database has MAE ...
+    if "node_metrics" in asked and output.of == "stations" and not of_classes:
+        # a database has room for every horizon
         name = "nodes.csv" if output.dsn is None else "errors.parquet"
         extra["node_metrics"] = _read_metrics(config.run.folder / name, graph)
     if "observations" in asked:

@@ -25,11 +25,23 @@ def skill_table(config: JobConfig, evaluation: Evaluation) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``horizon`` (with unit), ``model, MAE, RMSE, MAPE %, skill %``.
+        Columns ``horizon`` (with unit), ``model, MAE, RMSE, MAPE %, skill %``; of classes
+        ``accuracy %, recall %, F1 %`` (means over the classes) and ``skill %``.
     """
     horizon = config.windows.horizon
     steps = config.evaluate.steps or sorted({1, max(1, horizon // 4), (horizon + 1) // 2, horizon})
     table = evaluation.table(steps).sort_values("horizon", kind="stable", key=_all_last)
+    if evaluation.yardstick != "mae":
+        return pd.DataFrame(
+            {
+                "horizon": [_horizon(minutes) for minutes in table["minutes"]],
+                "model": table["model"].to_numpy(),
+                "accuracy %": table["accuracy_percent"].to_numpy(),
+                "recall %": table["macro_recall_percent"].to_numpy(),
+                "F1 %": table["macro_f1_percent"].to_numpy(),
+                "skill %": table["skill_percent"].to_numpy(),
+            }
+        )
     return pd.DataFrame(
         {
             "horizon": [_horizon(minutes) for minutes in table["minutes"]],

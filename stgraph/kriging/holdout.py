@@ -288,7 +288,7 @@ def forecast_windows(
     steps = some[:, None] + inputs.window + np.arange(inputs.horizon)
     seen = graph.mask[steps][..., position]
     came = np.where(seen, graph.values[steps][..., position], np.float32(np.nan))
-    return np.concatenate(made)[..., column, :], came
+    return np.concatenate(made)[..., column, forecaster.head.main_positions], came
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pyogrio import list_layers
 from stgraph import pipeline, preflight, registry, results
 from stgraph.config import JobConfig
 from stgraph.configfile import read_config
-from stgraph.errors import ConfigError, InputError
+from stgraph.errors import CheckpointError, ConfigError, InputError
 from stgraph.evaluation import Evaluation
 from stgraph.graph import Feature, STGraph
 from stgraph.preprocessing.splits import split_windows
@@ -155,6 +155,66 @@ def test_the_skill_table_orders_by_horizon_and_names_units(tmp_path: Path) -> No
     assert table.iloc[1]["skill %"] == 0  # the only baseline is the best one
     rows = results.summarise(config, evaluation)
     assert rows[0]["MAE"] == pytest.approx(evaluation.table()["mae"].iloc[0])
+
+
+CLASSES = """\
+[head]
+kind = "classes"
+edges = [40, 60]
+"""
+MORE_OUTPUTS = """\
+[[output]]
+sink = "map"
+path = "map.png"
+[[output]]
+sink = "geoparquet"
+path = "forecast.parquet"
+"""
+
+
+def test_a_job_of_classes(tmp_path: Path) -> None:
+    """Probabilities and the most likely class reach every file, and errors are those of classes."""
+    config = job(tmp_path, more=CLASSES + MORE_OUTPUTS)
+    done = pipeline.run(config)
+    assert done.forecast.feature_names == ("flow_class", "flow_p0", "flow_p1", "flow_p2")
+    table = results.skill_table(config, done.evaluation)
+    assert list(table) == ["horizon", "model", "accuracy %", "recall %", "F1 %", "skill %"]
+    metrics = pd.read_csv(config.run.folder / "metrics.csv")
+    assert metrics["accuracy_percent"].between(0, 100).all()
+    values = gpd.read_file(config.run.folder / "forecast.gpkg", layer="forecast")
+    assert {"flow_class", "flow_p2"} <= set(values)
+    again = pipeline.load_checkpoint(config)
+    assert again.head == config.head
+    with pytest.raises(CheckpointError, match=r"\[head\]: is "):
+        pipeline.load_checkpoint(job(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["quantiles", "regression", "gaussian"])
+def test_a_job_with_more_quantiles(tmp_path: Path, kind: str) -> None:
+    head = f'[head]\nkind = "{kind}"\nlevels = [0.05, 0.95]\n'
+    done = pipeline.run(job(tmp_path, more=head + MORE_OUTPUTS))
+    names = ["flow" + end for end in ("", "_q05", "_q10", "_q50", "_q90", "_q95")]
+    names += ["flow_std"] if kind == "gaussian" else []
+    assert list(done.forecast.feature_names) == names
+    # baselines have three: all are measured by the same ones
+    plain = pipeline.run(job(tmp_path))
+    pd.testing.assert_frame_equal(done.evaluation.table(), plain.evaluation.table(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("kind = 'classes'", r"`edges`: is missing"),
+        ("kind = 'clases'", r"`kind`: cannot be 'clases'"),
+        ("levels = [0.025]", r"`levels`: cannot be \[0.025\].*whole per cents"),
+        ("edges = [4]", r"`edges`: cannot be \[4\].*to classes, not to quantiles"),
+        ("step_weights = [1, 2]", r"`step_weights`: has 2 numbers.* 4"),
+        ("edge = [4]", r"`edge`: .*mean 'edges'"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(tmp_path: Path, head: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[head\] " + message):
+        job(tmp_path, more=f"[head]\n{head}\n")
 
 
 def test_files_are_written_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -329,6 +329,26 @@ def test_roads_that_cannot_be_used(changes: list[str], message: str, tmp_path: P
         job(tmp_path, *changes)
 
 
+def test_classes_are_not_carried_to_roads(tmp_path: Path) -> None:
+    """Protects from a job that would fail after training: there is nothing to interpolate."""
+    with pytest.raises(ConfigError, match=r"\[head\] `kind`: cannot be 'classes' with a table"):
+        job(tmp_path, text='[head]\nkind = "classes"\nedges = [9]\n' + CONFIG)
+
+
+def test_more_quantiles_change_nothing_on_roads(
+    done: tuple[JobConfig, pipeline.JobResult], tmp_path: Path
+) -> None:
+    """Protects the places of the four numbers: segments have those, whatever stations have."""
+    ours = pipeline.run(job(tmp_path, text="[head]\nlevels = [0.05, 0.95]\n" + CONFIG))
+    assert "flow_q05" in ours.forecast.feature_names
+    holdout = done[1].holdout
+    assert ours.holdout is not None
+    assert holdout is not None
+    pd.testing.assert_frame_equal(ours.holdout.table, holdout.table, rtol=1e-3)
+    segments = gpd.read_parquet(tmp_path / "runs" / "job" / "segments.parquet")
+    assert {"flow", "flow_q10", "flow_q90"} <= set(segments)
+
+
 def test_segments_without_roads(tmp_path: Path) -> None:
     """Protects the message: an output of segments needs to know which."""
     start, _, rest = CONFIG.partition("[roads]")
