@@ -49,6 +49,26 @@ def transformer(home: STGraph) -> Forecaster:
     return fitted(home)
 
 
+def on_cells(graph: STGraph) -> STGraph:
+    """Return the graph with its nodes as cells in rows of three."""
+    place = np.arange(graph.n_nodes)
+    return graph.replace(nodes=graph.nodes.assign(kind="cell", row=place // 3, column=place % 3))
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_GRID))
+def test_models_of_grids_run_on_other_grids(home, away, name: str) -> None:
+    forecaster = fitted(on_cells(home), name)
+    assert parameters_per_node(forecaster) == {}
+    forecast = transfer(forecaster, on_cells(away)).forecast(on_cells(away))
+    assert np.isfinite(forecast.values).all()
+
+
+def test_from_a_small_graph_to_a_large_one(home, away) -> None:
+    """There a node attends to its neighbours and the tokens only, with the same weights."""
+    forecaster = fitted(home, local_above=7)
+    assert np.isfinite(transfer(forecaster, away).forecast(away).values).all()
+
+
 @pytest.mark.parametrize("name", ANYWHERE)
 def test_models_without_parameters_per_node_run_elsewhere(home, away, name: str) -> None:
     forecaster = fitted(home, name)
