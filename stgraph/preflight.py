@@ -117,6 +117,11 @@ def job_sizes(
         "first step": str(graph.time[0].tz_convert(graph.zone)),
         "last step": str(graph.time[-1].tz_convert(graph.zone)),
         "features": ", ".join(f"{f.name} ({f.unit or '1'}, {f.role})" for f in graph.features),
+        "forecast": ", ".join(
+            graph.features[position].name + suffix
+            for position in targets
+            for suffix in config.head.suffixes
+        ),
         "missing (%)": round(missing, 2),
         "training windows": len(split.train),
         "validation windows": len(split.validation),

@@ -236,6 +236,7 @@ def test_sizes_of_the_task(tmp_path: Path) -> None:
     sizes = preflight.job_sizes(config, graph, split)
     assert (sizes["nodes"], sizes["edges"], sizes["test windows"]) == (5, 10, 38)
     assert sizes["missing (%)"] == 0
+    assert sizes["forecast"] == "flow, flow_q10, flow_q50, flow_q90"
     assert isinstance(pipeline.run(config).evaluation, Evaluation)
 
 
