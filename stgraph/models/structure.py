@@ -24,8 +24,10 @@ Distance = Literal["paths", "resistance", "none"]
 # path lengths in typical edges; whole numbers, as graphs without weights have, lie inside a bucket
 _PATH_BOUNDS = np.array([0.0, 0.75, 1.5, 2.5, 3.5, 4.5, 6.5, 9.5, 13.5, 20.5, 30.5, 60.5, 120.5])
 N_BUCKETS = len(_PATH_BOUNDS) + 1  # the last one: no path
-_EXACT_ENTRIES = 100  # mean number of nodes within reach up to which walks are counted exactly
-_N_PROBES = 64  # random signs per node beyond that
+_EXACT_ENTRIES = 100  # mean number of nodes within reach up to which walks are counted exactly,
+_EXACT_PAIRS = 4_000_000  # or pairs of nodes: always up to 2,000 nodes
+_N_PROBES = 64  # random signs per node at once beyond that
+_N_ROUNDS = 4
 _DENSE_NODES = 500  # eigenvectors of all nodes at once up to here, of a few above
 _SIMPLE_GAP = 1e-3  # eigenvalues that differ by a smaller share count as the same
 
@@ -150,7 +152,7 @@ def _returns(walk: csr_array, n_steps: int) -> list[Numbers]:
     shorter, power = csr_array(eye_array(n_nodes, format="csr")), walk
     found = [power.diagonal()]
     while len(found) < n_steps:
-        if power.nnz > _EXACT_ENTRIES * n_nodes:
+        if power.nnz > max(_EXACT_ENTRIES * n_nodes, _EXACT_PAIRS):
             return [*found, *_estimated_returns(walk, n_steps)[len(found) :]]
         back = csr_array(power.T)
         if len(found) > 1:
@@ -161,13 +163,22 @@ def _returns(walk: csr_array, n_steps: int) -> list[Numbers]:
 
 
 def _estimated_returns(walk: csr_array, n_steps: int) -> list[Numbers]:
-    """Return estimates of the diagonals: random signs compared with where the walk takes them."""
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(walk.shape[0], _N_PROBES))
-    found, moved = [], signs
-    for _ in range(n_steps):
-        moved = walk @ moved
-        found.append((signs * moved).mean(axis=1))
-    return found
+    """Return estimates of the diagonals, from random signs sent along and against the walk.
+
+    Half the steps each way: the products vary far less than signs compared with their whole walk.
+    """
+    back = csr_array(walk.T)
+    draw = np.random.default_rng(0)
+    found = np.zeros((n_steps, walk.shape[0]))
+    for _ in range(_N_ROUNDS):
+        along = against = draw.choice([-1.0, 1.0], (walk.shape[0], _N_PROBES))
+        for step in range(n_steps):
+            if step % 2 == 0:
+                along = walk @ along
+            else:
+                against = back @ against
+            found[step] += (along * against).mean(axis=1) / _N_ROUNDS
+    return list(found)
 
 
 def laplacian_encoding(matrix: csr_array, size: int) -> Numbers:
