@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
     from stgraph.forecasting import Forecaster
     from stgraph.graph import Feature, STGraph
     from stgraph.joining import join_feature
+    from stgraph.models.pgt import from_pgt
     from stgraph.neighbours import (
         build_contiguity,
         build_delaunay,
@@ -84,6 +85,7 @@ _EXPORTS: dict[str, str] = {
     "build_radius": "stgraph.neighbours",
     "evaluate": "stgraph.backtesting",
     "fit": "stgraph.training",
+    "from_pgt": "stgraph.models.pgt",
     "join_feature": "stgraph.joining",
     "load_forecaster": "stgraph.checkpoint",
     "read_config": "stgraph.configfile",
@@ -127,6 +129,7 @@ __all__ = [
     "build_radius",
     "evaluate",
     "fit",
+    "from_pgt",
     "join_feature",
     "load_forecaster",
     "read_config",
@@ -140,7 +143,15 @@ __all__ = [
 ]
 
 # modules that load torch, now or when their functions are called
-_USE_TORCH = ("backtesting", "checkpoint", "forecasting", "pipeline", "training", "transferring")
+_USE_TORCH = (
+    "backtesting",
+    "checkpoint",
+    "forecasting",
+    "models.pgt",
+    "pipeline",
+    "training",
+    "transferring",
+)
 
 
 def __getattr__(name: str) -> Any:

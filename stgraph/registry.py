@@ -53,6 +53,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "gcn_lstm": "stgraph.models.gcn_lstm:GCNLSTM",
         "graph_transformer": "stgraph.models.graph_transformer:GraphTransformer",
         "identity_mlp": "stgraph.models.identity_mlp:IdentityMLP",
+        "pgt": "stgraph.models.pgt:PGT",
         "graph_wavenet": "stgraph.models.graph_wavenet:GraphWaveNet",
         "stgcn": "stgraph.models.stgcn:STGCN",
         "tcn": "stgraph.models.tcn:TCN",

@@ -8,6 +8,7 @@ is imported.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import types
@@ -207,16 +208,31 @@ def _series(
     return np.concatenate([before, np.stack(steps), after]).astype(np.float32)
 
 
-def _signal_class() -> Any:
-    """Return the class of torch-geometric-temporal, imported with what it lacks."""
+def load_pgt(module: str) -> Any:
+    """Return a submodule of torch-geometric-temporal, imported with what it lacks.
+
+    Parameters
+    ----------
+    module
+        ``nn`` or ``signal``.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed; the message holds the install line.
+    """
     if importlib.util.find_spec("torch_geometric_temporal") is None:
         raise MissingExtraError(
             "this needs the package 'torch-geometric-temporal', which is not installed; "
             "run: pip install --no-deps torch-geometric-temporal"
         )
     with quiet_import(), _lent_torch_sparse():
-        from torch_geometric_temporal.signal import StaticGraphTemporalSignal
-    return StaticGraphTemporalSignal
+        return importlib.import_module(f"torch_geometric_temporal.{module}")
+
+
+def _signal_class() -> Any:
+    """Return the class of signals of torch-geometric-temporal."""
+    return load_pgt("signal").StaticGraphTemporalSignal
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def test_export_list() -> None:
         "build_radius",
         "evaluate",
         "fit",
+        "from_pgt",
         "join_feature",
         "load_forecaster",
         "read_config",
