@@ -75,6 +75,8 @@ class SpacetimePatches(nn.Module):
         hidden = config.hidden_size
         self.layout = sizes.layout or Layout(sizes.n_nodes)
         self.kind = _kind_of(self.layout, config.partition)
+        lost = self.layout.xyz is None or bool(np.isnan(self.layout.xyz).any())
+        self.follows_edges = self.kind == "graph" or (self.kind == "space" and lost)
         self.patch_size = config.patch_size or default_patch_size(sizes.n_nodes, config.n_pooled)
         self.steps = min(config.patch_steps or sizes.window, sizes.window)
         self.n_spans = -(-sizes.window // self.steps)
@@ -115,8 +117,9 @@ class SpacetimePatches(nn.Module):
         return state if self.who is None or identity is None else state + self.who(identity)
 
     def partitions(self, edge_index: Tensor) -> list[Tensor]:
-        """Return both partitions, each (L, P) nodes, made once per graph."""
-        if self._graph is not edge_index:
+        """Return both partitions, each (L, P) nodes, made once per graph or once for all."""
+        moved = self._partitions and self._partitions[0].device != edge_index.device
+        if not self._partitions or moved or (self.follows_edges and self._graph is not edge_index):
             both = cut_twice(
                 self.layout, edge_index.cpu().numpy(), kind=self.kind, patch_size=self.patch_size
             )

@@ -99,12 +99,15 @@ def test_spans_of_steps_cover_the_window(patch_steps: int) -> None:
 
 
 def test_another_graph_is_cut_anew() -> None:
-    """Protects edited graphs: partitions belong to edges, not to the model."""
+    """Protects edited graphs: partitions follow the edges, but not where places are known."""
     model = model_on(Layout(12), patch_size=4)
     first = model.partitions(RING)
     assert model.partitions(RING) is first
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     assert not torch.equal(model.partitions(order[RING])[0], first[0])
+    line = np.column_stack([np.arange(12.0), np.zeros(12)]).astype(np.float32)
+    placed = model_on(Layout(12, line), patch_size=4)
+    assert placed.partitions(RING) is placed.partitions(order[RING])
 
 
 def test_patches_grow_with_the_cube_root_of_the_graph() -> None:
