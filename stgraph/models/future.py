@@ -26,7 +26,7 @@ class KnownFuture(nn.Module):
         self.n_features = n_features
         self.from_state = nn.Linear(size, horizon * n_features)
         self.from_future = nn.Linear(horizon * sizes.n_future, horizon * n_features, bias=False)
-        self.out = nn.Parameter(1e-2 * torch.randn(horizon, n_features, sizes.n_outputs))
+        self.out = nn.Parameter(5e-3 * torch.randn(horizon, n_features, sizes.n_outputs))
         known = torch.ones(horizon, horizon).tril()  # row: step forecast, column: step known
         known = known.repeat_interleave(n_features, dim=0).repeat_interleave(sizes.n_future, dim=1)
         self.known: Tensor
