@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from stgraph_connectors.grids.raster import read_raster
 
 from stgraph import registry
 from stgraph.errors import InputError
-from stgraph.layout import Layout
+from stgraph.layout import Layout, layout_of
 from stgraph.models.build import read_options
 from stgraph.models.raster import Raster
 from stgraph.models.sizes import Sizes
@@ -92,3 +96,16 @@ def test_holes_are_told_apart_from_cells_of_zero(name: str) -> None:
             edges = torch.zeros((2, 0), dtype=torch.int64)
             answers.append(model(x, u, edges, torch.zeros(0))[:, :, :2])
     assert not torch.allclose(answers[0], answers[1], atol=1e-7)
+
+
+@pytest.mark.data
+def test_a_real_coast_is_a_raster_with_holes(data_dir: Path) -> None:
+    """Sea surface temperatures on 9 x 216 cells, 443 of them land."""
+    graph = read_raster(data_dir / "weather-grid" / "ostia_monthly.nc", every=2)
+    layout = layout_of(graph)
+    sizes = dataclasses.replace(sizes_of(layout.cells), layout=layout)
+    raster = Raster(sizes, model="cnn_3d")
+    assert (raster.n_rows, raster.n_columns) == (9, 216)
+    assert int(raster.mask.sum()) == graph.n_nodes == 1501
+    values = torch.from_numpy(graph.values[None, :4])
+    assert torch.equal(raster.gather(raster.scatter(values))[..., :1], values)
