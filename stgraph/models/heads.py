@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -194,7 +194,7 @@ class ClassHead(nn.Module):
         self,
         edges: Sequence[float],
         *,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Literal["balanced"] | None = None,
         is_point: bool = False,
     ) -> None:
         super().__init__()
@@ -204,9 +204,11 @@ class ClassHead(nn.Module):
         self.weights: Tensor | None
         limits = torch.tensor([float(edge) for edge in edges])
         self.register_buffer("edges", limits, persistent=False)
-        given = None if weights is None else torch.tensor([float(w) for w in weights])
-        scaled = None if given is None else given / given.mean()
-        self.register_buffer("weights", scaled, persistent=False)
+        is_balanced = weights == "balanced"  # by `balance`, when the readings are known
+        given = [1.0] * (len(edges) + 1) if is_balanced else weights
+        numbers = None if given is None else torch.tensor([float(weight) for weight in given])
+        scaled = None if numbers is None else numbers / numbers.mean()
+        self.register_buffer("weights", scaled, persistent=is_balanced)
 
     def answer(self, raw: Tensor, start: Tensor, units: Units) -> Tensor:
         """Return log probabilities."""
@@ -249,10 +251,8 @@ class ClassHead(nn.Module):
 
 def build_head(config: HeadConfig, *, is_point: bool) -> Head:
     """Return the head that a config asks for; point models have one number for all of them."""
-    weights = config.class_weights
-    given = None if weights == "balanced" or weights is None else weights
     if config.kind == "classes":
-        return ClassHead(config.edges, weights=given, is_point=is_point)
+        return ClassHead(config.edges, weights=config.class_weights, is_point=is_point)
     if is_point or config.kind == "regression":
         return RegressionHead(config.levels, loss=config.loss, delta=config.huber_delta)
     return (GaussianHead if config.kind == "gaussian" else QuantileHead)(config.levels)

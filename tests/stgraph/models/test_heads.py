@@ -169,6 +169,10 @@ def test_fit_forecast_save_and_load(make_signal, tmp_path, kind: str) -> None:
     loaded = load_forecaster(save_forecaster(forecaster, tmp_path / "model"))
     assert loaded.head == head
     np.testing.assert_array_equal(loaded.forecast(graph).values, forecast.values)
+    if kind == "balanced":  # weights that were counted are kept, to judge by them again
+        ours, theirs = forecaster.predictor.state_dict(), loaded.predictor.state_dict()
+        assert torch.equal(ours["head.weights"], theirs["head.weights"])
+        assert ours["head.weights"].std() > 0
 
 
 def trained(graph: STGraph, head: HeadConfig, **options: Any) -> Forecaster:
