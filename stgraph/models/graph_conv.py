@@ -11,7 +11,7 @@ from stgraph.models.graph_operators import kind_of, per_graph
 from stgraph.models.options import Convolution
 
 Adjacency = Literal["auto", "dense", "low_rank"]
-_DENSE_NODES = 2000  # a learned adjacency has N x N numbers up to here only
+_DENSE_NODES = 500  # above, N x N numbers cost more time than all else, and then the memory
 
 
 class LearnedAdjacency(nn.Module):
@@ -27,7 +27,7 @@ class LearnedAdjacency(nn.Module):
     rank
         Numbers that say what a node takes, and what it gives.
     kind
-        ``auto`` is dense up to 2,000 nodes.
+        ``auto`` is dense up to 500 nodes.
     """
 
     def __init__(self, n_nodes: int, *, rank: int, kind: Adjacency = "auto") -> None:

@@ -28,7 +28,7 @@ class GraphWaveNetConfig(DecoderOptions):
     n_graph_layers: int = Field(1, ge=0, le=16)  # of the decoder, after those of the encoder
     n_channels: int = Field(32, ge=1, le=4096)  # of the convolutions in time and space
     n_skip_channels: int = Field(64, ge=1, le=4096)  # what every layer tells the decoder
-    adjacency: Adjacency = "auto"  # the learned one of the encoder; auto: dense up to 2,000 nodes
+    adjacency: Adjacency = "auto"  # the learned one of the encoder; auto: dense up to 500 nodes
     n_blocks: int = Field(1, ge=1, le=16)
     n_layers: int | None = Field(None, ge=1, le=16)  # per block; None: all see the whole window
 
