@@ -25,6 +25,7 @@ from torch.utils.data import Sampler
 from stgraph._optional import require
 from stgraph.config import TrainConfig
 from stgraph.errors import CheckpointError, OutputError, STGraphError, TrainingError
+from stgraph.footprint import count_parts
 from stgraph.models.predictor import Predictor
 from stgraph.tensor_files import read_training_state, write_training_state
 from stgraph.windows import Batch, Windows
@@ -81,15 +82,18 @@ def learn(
         keepers = [_keeper(folder, "last", monitor=None)]
         if len(tuning):
             keepers.insert(0, _keeper(folder, "best", monitor="val_error"))
-        trainer = _trainer(train, folder, keepers)
+        n_parts = count_parts(
+            predictor, learning, batch_size=train.batch_size, memory_gb=train.memory_gb
+        )
+        trainer = _trainer(train, folder, keepers, n_parts)
         sampler = _EpochSampler(len(learning), train.seed)
         going_on = resume and last.exists()
         if not (going_on and _is_stopped(last, train.patience)):
             with _real_interrupts(trainer):
                 trainer.fit(
                     task,
-                    learning.loader(batch_size=train.batch_size, sampler=sampler),
-                    tuning.loader(batch_size=train.batch_size),
+                    learning.loader(batch_size=-(-train.batch_size // n_parts), sampler=sampler),
+                    tuning.loader(batch_size=tuning.at_once(most=train.batch_size)),
                     ckpt_path=str(last) if going_on else None,
                 )
         best = folder / f"{keepers[0].filename}.safetensors"  # the last one without validation
@@ -227,9 +231,9 @@ def _keeper(folder: Path, name: str, *, monitor: str | None) -> callbacks.ModelC
 
 
 def _trainer(
-    train: TrainConfig, folder: Path, keepers: list[callbacks.ModelCheckpoint]
+    train: TrainConfig, folder: Path, keepers: list[callbacks.ModelCheckpoint], n_parts: int
 ) -> lightning.Trainer:
-    """Return the trainer that a config asks for."""
+    """Return the trainer that a config asks for, with steps in some parts."""
     _keep_freed_memory()
     monitored = [keeper.monitor for keeper in keepers if keeper.monitor is not None]
     stop = [callbacks.EarlyStopping(name, patience=train.patience) for name in monitored]
@@ -251,6 +255,7 @@ def _trainer(
         max_epochs=train.max_epochs,
         max_time=None if train.max_minutes is None else timedelta(minutes=train.max_minutes),
         gradient_clip_val=train.gradient_clip,
+        accumulate_grad_batches=n_parts,
         callbacks=[*keepers, *stop, *averages, *bar],
         plugins=[_TensorFiles()],
         logger=logs,

@@ -16,7 +16,7 @@ _SHARES = np.linspace(0, 1, 11)
 Sums = npt.NDArray[np.float64]
 
 
-def choose_trust(predictor: Predictor, tuning: Windows, *, batch_size: int = 64) -> Tensor:
+def choose_trust(predictor: Predictor, tuning: Windows, *, batch_size: int | None = None) -> Tensor:
     """Return the share of the model's correction to its anchor that is kept, per target.
 
     The anchor is the strongest simple baseline, so a correction has to earn its place: of all
@@ -31,7 +31,7 @@ def choose_trust(predictor: Predictor, tuning: Windows, *, batch_size: int = 64)
     tuning
         Windows that it did not learn from.
     batch_size
-        Windows at once.
+        Windows at once; None: 64, or fewer of large graphs.
 
     Returns
     -------

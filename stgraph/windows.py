@@ -65,11 +65,17 @@ class Windows(Dataset[Batch]):
             *self.edges,
         )
 
-    def loader(self, *, batch_size: int, sampler: Sampler[int] | None = None) -> DataLoader[Batch]:
-        """Return a loader of whole batches, in time order without a sampler."""
+    def at_once(self, *, most: int = 64) -> int:
+        """Return how many windows to hold at once: fewer of large graphs."""
+        return self.source.inputs.windows_at_once(self.source.graph.n_nodes, most=most)
+
+    def loader(
+        self, *, batch_size: int | None = None, sampler: Sampler[int] | None = None
+    ) -> DataLoader[Batch]:
+        """Return a loader of whole batches, in time order without a sampler; of 64 by default."""
         return DataLoader(
             self,
-            batch_size=batch_size,
+            batch_size=batch_size or self.at_once(),
             sampler=sampler,
             generator=torch.Generator(),  # or it would draw from the global one
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # a batch already, never a list

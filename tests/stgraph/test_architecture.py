@@ -39,6 +39,9 @@ ORDER = [
     "forecasting",
     "checkpoint",
     "shrinkage",
+    "blending",
+    "selection",
+    "footprint",
     "learning",
     "kriging",
     "training",
@@ -64,6 +67,7 @@ ONLY_IN = {
     "torch": {
         "windows",
         "models",
+        "footprint",
         "learning",
         "training",
         "transferring",
@@ -71,6 +75,8 @@ ONLY_IN = {
         "forecasting",
         "calibration",
         "shrinkage",
+        "blending",
+        "selection",
         "kriging",
     }
     | {"tensor_files"},

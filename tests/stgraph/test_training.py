@@ -291,7 +291,7 @@ def test_one_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, options, prec
     asked: dict[str, Any] = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(learning.lightning, "Trainer", lambda **options: asked.update(options))
-    learning._trainer(TrainConfig(**options), tmp_path, [])
+    learning._trainer(TrainConfig(**options), tmp_path, [], 1)
     assert (asked["accelerator"], asked["devices"]) == ("cuda", 1)
     assert asked["precision"] == precision
 
