@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` lo
 
     from stgraph.backtesting import backtest, evaluate
     from stgraph.checkpoint import load_forecaster, save_forecaster
-    from stgraph.config import TrainConfig
+    from stgraph.config import HeadConfig, TrainConfig
     from stgraph.configfile import read_config
     from stgraph.errors import (
         CheckpointError,
@@ -63,6 +63,7 @@ _EXPORTS: dict[str, str] = {
     "Finding": "stgraph.report",
     "Forecaster": "stgraph.forecasting",
     "GraphError": "stgraph.errors",
+    "HeadConfig": "stgraph.config",
     "InputError": "stgraph.errors",
     "MissingExtraError": "stgraph.errors",
     "OutputError": "stgraph.errors",
@@ -106,6 +107,7 @@ __all__ = [
     "Finding",
     "Forecaster",
     "GraphError",
+    "HeadConfig",
     "InputError",
     "MissingExtraError",
     "OutputError",

@@ -24,6 +24,7 @@ def test_export_list() -> None:
         "Finding",
         "Forecaster",
         "GraphError",
+        "HeadConfig",
         "InputError",
         "MissingExtraError",
         "OutputError",
