@@ -24,7 +24,9 @@ from stgraph.forecasting import Forecaster
 from stgraph.graph import Feature
 from stgraph.inputs import Inputs
 from stgraph.layout import Layout
-from stgraph.models.build import build_predictor
+from stgraph.models.build import build_blend, build_predictor
+from stgraph.models.ensemble import Blend, Member
+from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.profiles import Profile
 from stgraph.preprocessing.scalers import Scaler
 from stgraph.tensor_files import read_arrays, read_header
@@ -159,6 +161,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
         "model": forecaster.model,
         "options": dict(forecaster.options),
         "head": forecaster.head.model_dump(mode="json", exclude_unset=True),
+        "members": [member.model_dump(mode="json") for member in forecaster.members],
         "node_ids": forecaster.node_ids.tolist(),
         "node_id_type": "int" if forecaster.node_ids.dtype.kind in "iu" else "str",
         "fitted_until": forecaster.fitted_until.isoformat(),
@@ -213,9 +216,14 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
     }
     layout = Layout(len(node_ids), **places)
     head = HeadConfig.model_validate_json(json.dumps(document["head"]))
-    predictor = build_predictor(
-        document["model"], document["options"], inputs, layout=layout, head=head
-    )
+    members = tuple(Member.model_validate(member) for member in document["members"])
+    predictor: Predictor | Blend
+    if members:
+        predictor = build_blend(members, inputs, layout=layout, head=head)
+    else:
+        predictor = build_predictor(
+            document["model"], document["options"], inputs, layout=layout, head=head
+        )
     weights = {
         name.removeprefix("predictor."): value
         for name, value in arrays.items()
@@ -237,6 +245,7 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
         tuned_until=pd.Timestamp(document["tuned_until"]),
         notes=document["notes"],
         head=head,
+        members=members,
     )
 
 

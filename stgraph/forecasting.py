@@ -16,6 +16,7 @@ from stgraph.errors import CheckpointError, InputError
 from stgraph.graph import Feature, FloatArray, IntArray, STGraph
 from stgraph.inputs import Inputs, Source
 from stgraph.layout import Layout
+from stgraph.models.ensemble import Blend, Member
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split
 from stgraph.report import Report
@@ -31,7 +32,7 @@ class Forecaster:
     model: str  # registered name
     options: Mapping[str, Any]  # of the model's config
     inputs: Inputs
-    predictor: Predictor
+    predictor: Predictor | Blend
     calibration: Calibration
     node_ids: pd.Index
     layout: Layout
@@ -39,6 +40,7 @@ class Forecaster:
     tuned_until: pd.Timestamp  # last instant that validation looked at
     notes: Mapping[str, Any] = field(default_factory=dict)  # seed, seconds, ...
     head: HeadConfig = field(default_factory=HeadConfig)  # what the model was trained for
+    members: tuple[Member, ...] = ()  # of a blend of several models
 
     def forecast(self, graph: STGraph, *, at: pd.Timestamp | str | None = None) -> STGraph:
         """Forecast every node of a graph.
@@ -107,7 +109,11 @@ class Forecaster:
         )
 
     def predict(
-        self, source: Source, starts: Sequence[int] | IntArray | range, *, batch_size: int = 64
+        self,
+        source: Source,
+        starts: Sequence[int] | IntArray | range,
+        *,
+        batch_size: int | None = None,
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """Forecast many windows, batch by batch.
 
@@ -118,7 +124,7 @@ class Forecaster:
         starts
             First input step of every window.
         batch_size
-            Windows at once.
+            Windows at once; None: 64, or fewer of large graphs.
 
         Yields
         ------
@@ -129,6 +135,7 @@ class Forecaster:
         windows = Windows(source, starts)
         device = next(self.predictor.parameters()).device
         self.predictor.eval()
+        batch_size = batch_size or windows.at_once()
         for first in range(0, len(windows), batch_size):
             indices = range(first, min(first + batch_size, len(windows)))
             with torch.inference_mode():

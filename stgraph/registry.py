@@ -51,6 +51,11 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     },
     "models": {
         "gcn_lstm": "stgraph.models.gcn_lstm:GCNLSTM",
+        "gconv_lstm": "stgraph.models.gconv_lstm:GConvLSTMModel",
+        "gc_lstm": "stgraph.models.gc_lstm:GCLSTMModel",
+        "t_gcn": "stgraph.models.t_gcn:TGCNModel",
+        "dcrnn": "stgraph.models.dcrnn:DCRNNModel",
+        "a3t_gcn": "stgraph.models.a3t_gcn:A3TGCNModel",
         "graph_transformer": "stgraph.models.graph_transformer:GraphTransformer",
         "identity_mlp": "stgraph.models.identity_mlp:IdentityMLP",
         "pgt": "stgraph.models.pgt:PGT",
@@ -71,6 +76,8 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "ridge_node": "stgraph.models.baselines:NodeRidge",
         "var": "stgraph.models.baselines:VAR",
         "lightgbm": "stgraph.models.boosting:Boosting",
+        "ensemble": "stgraph.models.ensemble:Ensemble",
+        "auto": "stgraph.models.ensemble:Auto",
     },
     "sinks": {
         "geopackage": "stgraph_connectors.sinks.geopackage:write_geopackage",

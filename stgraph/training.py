@@ -19,11 +19,13 @@ from stgraph.inputs import Inputs, Source, fit_inputs
 from stgraph.layout import Layout, layout_of
 from stgraph.learning import learn
 from stgraph.models.build import build_predictor, read_options
+from stgraph.models.ensemble import BLENDS, AutoConfig, Blend, EnsembleConfig, Member
 from stgraph.models.heads import ClassHead
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split, split_windows
+from stgraph.selection import Bench, Blended, choose, fit_ensemble
 from stgraph.shrinkage import choose_trust
-from stgraph.windows import Windows
+from stgraph.windows import Batch, Windows
 
 _CALIBRATION_VALUES = 20_000_000  # forecasts kept in memory at once
 
@@ -187,47 +189,112 @@ def fit_prepared(
     if isinstance(model, ModelConfig):
         options = {**model.options, **options}
         model = model.name
-    inputs, layout, tuning = prepared.inputs, prepared.layout, prepared.tuning
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(train.seed)
-        predictor = build_predictor(model, options, inputs, layout=layout, head=head)
-        if head.class_weights == "balanced" and isinstance(predictor.head, ClassHead):
-            predictor.head.balance(_learned_values(prepared))
-        if not predictor.is_point:
-            state = None if folder is None else Path(folder) / "training"
-            job = _describe_job(model, options, head, train, prepared)
-            shapes = {name: tuple(part.shape) for name, part in predictor.state_dict().items()}
-            job["weights"] = repr(shapes)  # another version may have other ones
-            learn(predictor, prepared.learning, tuning, train, state, job, resume=resume)
-            predictor.trust.copy_(choose_trust(predictor, tuning))
-        elif (fit_closed_form := getattr(predictor.model, "fit_closed_form", None)) is not None:
-            batches = iter(prepared.learning.loader(batch_size=train.batch_size))
-            with torch.no_grad():
-                fit_closed_form(batches, predictor.center, predictor.scale)
-        elif (fit_residuals := getattr(predictor.model, "fit_residuals", None)) is not None:
-            center, scale = predictor.center, predictor.scale
-            with torch.no_grad():
-                fit_residuals(
-                    prepared.learning,
-                    lambda batch: (batch.y - center) / scale - predictor.anchor(batch),
-                    center,
-                    scale,
-                )
+    where = None if folder is None else Path(folder)
+    predictor: Predictor | Blend
+    members: tuple[Member, ...] = ()
+    notes: dict[str, Any] = {"seed": train.seed}
+    if model in BLENDS:
+        blended = _fit_blend(prepared, model, options, head, train, where, resume=resume)
+        predictor, members = blended.predictor, blended.members
+        notes["tried"] = list(blended.tried)
+    else:
+        predictor = _fit_model(prepared, model, options, head, train, where, resume=resume)
     predictor.eval()
     fitted_until, tuned_until = instants(prepared.graph, prepared.split)
     return Forecaster(
         model=model,
         options=options,
-        inputs=inputs,
+        inputs=prepared.inputs,
         predictor=predictor,
-        calibration=calibrate(predictor, head, tuning, inputs),
+        calibration=calibrate(predictor, head, prepared.tuning, prepared.inputs),
         node_ids=prepared.graph.node_ids,
-        layout=layout,
+        layout=prepared.layout,
         fitted_until=fitted_until,
         tuned_until=tuned_until,
-        notes={"seed": train.seed, "fit_seconds": round(time.perf_counter() - began, 2)},
+        notes={**notes, "fit_seconds": round(time.perf_counter() - began, 2)},
         head=head,
+        members=members,
     )
+
+
+def _fit_model(
+    prepared: Prepared,
+    model: str,
+    options: Mapping[str, Any],
+    head: HeadConfig,
+    train: TrainConfig,
+    folder: Path | None,
+    *,
+    resume: bool,
+) -> Predictor:
+    """Return a fitted model: trained, or solved in closed form."""
+    learning, tuning = prepared.learning, prepared.tuning
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(train.seed)
+        predictor = build_predictor(
+            model, options, prepared.inputs, layout=prepared.layout, head=head
+        )
+        center, scale = predictor.center, predictor.scale
+        if head.class_weights == "balanced" and isinstance(predictor.head, ClassHead):
+            predictor.head.balance(_learned_values(prepared))
+        if not predictor.is_point:
+            state = None if folder is None else folder / "training"
+            job = _describe_job(model, options, head, train, prepared)
+            shapes = {name: tuple(part.shape) for name, part in predictor.state_dict().items()}
+            job["weights"] = repr(shapes)  # another version may have other ones
+            learn(predictor, learning, tuning, train, state, job, resume=resume)
+            predictor.trust.copy_(choose_trust(predictor, tuning))
+        elif (fit_closed_form := getattr(predictor.model, "fit_closed_form", None)) is not None:
+            batches = iter(learning.loader(batch_size=learning.at_once(most=train.batch_size)))
+            with torch.no_grad():
+                fit_closed_form(batches, center, scale)
+        elif (fit_residuals := getattr(predictor.model, "fit_residuals", None)) is not None:
+
+            def residuals(batch: Batch) -> torch.Tensor:
+                return (batch.y - center) / scale - predictor.anchor(batch)
+
+            with torch.no_grad():
+                fit_residuals(learning, residuals, center, scale)
+    return predictor
+
+
+def _fit_blend(
+    prepared: Prepared,
+    model: str,
+    options: Mapping[str, Any],
+    head: HeadConfig,
+    train: TrainConfig,
+    folder: Path | None,
+    *,
+    resume: bool,
+) -> Blended:
+    """Return several models as one: those that are named, or those that serve best."""
+
+    def fit_one(member: Member, train: TrainConfig, folder: Path | None) -> Forecaster:
+        return fit_prepared(
+            prepared,
+            model=member.name,
+            options=member.options,
+            head=head,
+            train=train,
+            folder=folder,
+            resume=resume,
+        )
+
+    config = read_options(model, options)
+    job = repr(sorted(_describe_job(model, {}, head, train, prepared).items()))
+    bench = Bench(
+        prepared=prepared,
+        fit_one=fit_one,
+        head=head,
+        train=train,
+        folder=None if folder is None else folder / "training" / "members",
+        job=sha256(job.encode()).hexdigest(),
+        resume=resume,
+    )
+    if isinstance(config, EnsembleConfig):
+        return fit_ensemble(config, bench)
+    return choose(AutoConfig.model_validate(config), bench)
 
 
 def _tuning_starts(graph: STGraph, split: Split) -> range:
@@ -244,7 +311,7 @@ def _learned_values(prepared: Prepared) -> torch.Tensor:
 
 
 def calibrate(
-    predictor: Predictor, head: HeadConfig, tuning: Windows, inputs: Inputs
+    predictor: Predictor | Blend, head: HeadConfig, tuning: Windows, inputs: Inputs
 ) -> Calibration:
     """Fit the calibration to the validation windows, to every k-th of them on large graphs."""
     if head.kind == "classes":  # `trust` has made the probabilities honest
@@ -254,7 +321,7 @@ def calibrate(
     some = Windows(tuning.source, tuning.starts[::every])
 
     def forecasts() -> Iterator[tuple[FloatArray, FloatArray, BoolArray]]:
-        for batch in some.loader(batch_size=64):
+        for batch in some.loader():
             with torch.inference_mode():
                 quantiles = predictor(batch).numpy()
             yield quantiles, batch.y.numpy(), batch.y_mask.numpy()

@@ -76,7 +76,7 @@ def transfer(
     prepared = _prepare(forecaster, graph, fractions, split, holidays)
     inputs, tuning = prepared.inputs, prepared.tuning
     predictor = _take_over(forecaster, inputs, prepared.layout)
-    old = forecaster.predictor
+    old = _single(forecaster)
     if len(tuning) and not predictor.is_point:
         predictor.trust.copy_(choose_trust(predictor, tuning))
     else:
@@ -102,7 +102,7 @@ def parameters_per_node(forecaster: Forecaster) -> dict[str, tuple[int, ...]]:
 
     They are those whose shape changes with one more node.
     """
-    ours = forecaster.predictor.model.state_dict()
+    ours = _single(forecaster).model.state_dict()
     more = _build(forecaster, forecaster.inputs, _one_more(forecaster.layout))
     theirs = more.model.state_dict()
     return {
@@ -110,6 +110,16 @@ def parameters_per_node(forecaster: Forecaster) -> dict[str, tuple[int, ...]]:
         for name, value in ours.items()
         if name not in theirs or theirs[name].shape != value.shape
     }
+
+
+def _single(forecaster: Forecaster) -> Predictor:
+    """Return the predictor of one model; refuse a blend of several."""
+    if not isinstance(forecaster.predictor, Predictor):
+        names = sorted({member.name for member in forecaster.members})
+        raise CheckpointError(
+            f"{forecaster.model} is made of {names}; take one of them over, fitted by itself"
+        )
+    return forecaster.predictor
 
 
 def _check_kind(forecaster: Forecaster, graph: STGraph) -> None:
@@ -166,9 +176,9 @@ def _prepare(
 def _take_over(forecaster: Forecaster, inputs: Inputs, layout: Layout) -> Predictor:
     """Return a predictor for new inputs with the weights of an old one."""
     predictor = _build(forecaster, inputs, layout)
-    ours = forecaster.predictor.state_dict()
+    ours = _single(forecaster).state_dict()
     owned = {f"model.{name}": shape for name, shape in parameters_per_node(forecaster).items()}
-    forgotten: frozenset[str] = getattr(forecaster.predictor.model, "can_forget", frozenset())
+    forgotten: frozenset[str] = getattr(_single(forecaster).model, "can_forget", frozenset())
     kept = [name for name in owned if name.split(".")[-1] not in forgotten]
     if kept:
         raise CheckpointError(_refusal(forecaster, {name: owned[name] for name in kept}))

@@ -12,6 +12,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "cnn_lstm": {**TINY_DECODER, "n_channels": 4},
     "conv_lstm": {**TINY_DECODER, "n_channels": 4},
     "gcn_lstm": TINY_DECODER,
+    "gconv_lstm": TINY_DECODER,
+    "gc_lstm": TINY_DECODER,
+    "t_gcn": TINY_DECODER,
+    "dcrnn": TINY_DECODER,
+    "a3t_gcn": TINY_DECODER,
     "graph_transformer": {**TINY_DECODER, "n_heads": 2, "n_tokens": 2},
     "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
     "spacetime_patches": {**TINY_DECODER, "patch_size": 3, "patch_steps": 4},
@@ -29,6 +34,11 @@ INDUCTIVE: dict[str, dict[str, Any]] = {
     "cnn_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
     "conv_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
     "gcn_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "gconv_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "gc_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "t_gcn": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "dcrnn": {"node_embedding_size": 0, "adaptive_rank": 0},
+    "a3t_gcn": {"node_embedding_size": 0, "adaptive_rank": 0},
     "graph_transformer": {"node_embedding_size": 0, "adaptive_rank": 0},
     "identity_mlp": {"node_embedding_size": 0},
     "spacetime_patches": {"node_embedding_size": 0, "adaptive_rank": 0},
@@ -45,6 +55,12 @@ PER_NODE = {"identity", "give", "take"}
 
 # models that look at nothing but the node itself
 WITHOUT_GRAPH = {"identity_mlp"}
+
+# what is made of other models, of such that are quick
+BLENDS: dict[str, dict[str, Any]] = {
+    "ensemble": {"members": ["ridge", "profile_decay"]},
+    "auto": {"candidates": ["persistence", "ridge", "weekly_profile"]},
+}
 
 # models whose nodes are cells with rows and columns
 NEEDS_GRID = {"cnn_3d", "cnn_lstm", "conv_lstm"}

@@ -142,7 +142,7 @@ def expected() -> dict[str, dict[str, Any]]:
     for group, given in (("connectors", 0), ("neighbours", 1), ("sinks", 2)):
         for name in registry.names(group):  # type: ignore[arg-type]
             wanted[f"{group}.{name}"] = parameters(registry.load(group, name), given)  # type: ignore[arg-type]
-    for name in (*LEARNED, "ridge", "lightgbm"):
+    for name in (*LEARNED, "ridge", "lightgbm", "ensemble", "auto"):
         wanted[f"models.{name}"] = fields(options_of_model(name))
     return wanted
 
@@ -176,7 +176,7 @@ def test_models_that_share_a_table_share_their_options() -> None:
     """docs/models.md has one table for the linear baselines, and says that the others have none."""
     linear = {options_of_model(name) for name in ("ridge", "ridge_node", "var")}
     assert len(linear) == 1
-    with_table = {*LEARNED, "ridge", "ridge_node", "var", "lightgbm"}
+    with_table = {*LEARNED, "ridge", "ridge_node", "var", "lightgbm", "ensemble", "auto"}
     for name in set(registry.names("models")) - with_table:
         assert not fields(options_of_model(name)), f"document the options of {name}"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
+import torch
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
@@ -13,6 +14,7 @@ from stgraph.config import HeadConfig
 from stgraph.errors import ConfigError, InputError, nearest_name
 from stgraph.inputs import Inputs
 from stgraph.layout import Layout
+from stgraph.models.ensemble import Blend, Member
 from stgraph.models.heads import build_head
 from stgraph.models.predictor import Predictor
 from stgraph.models.sizes import Sizes
@@ -68,6 +70,22 @@ def build_predictor(
         layout=layout,
     )
     return Predictor(model_class(sizes, read_options(name, options)), inputs, head)
+
+
+def build_blend(
+    members: Sequence[Member],
+    inputs: Inputs,
+    *,
+    layout: Layout,
+    head: HeadConfig | None = None,
+) -> Blend:
+    """Return an untrained blend of several models; parameters and errors as `build_predictor`."""
+    predictors = [
+        build_predictor(member.name, member.options, inputs, layout=layout, head=head)
+        for member in members
+    ]
+    shape = (len(members), inputs.horizon, len(inputs.targets))
+    return Blend(predictors, torch.full(shape, 1 / len(members)))
 
 
 def _check_head(head: HeadConfig, inputs: Inputs) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from learned_models import BLENDS
 from safetensors.torch import load_file, save_file
 
 from stgraph import checkpoint, registry
@@ -29,6 +30,7 @@ from stgraph.training import fit
 
 W, H = 6, 4
 SMALL: dict[str, dict[str, Any]] = {
+    **BLENDS,
     "gcn_lstm": {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2},
     "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
 }

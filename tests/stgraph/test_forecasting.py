@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from learned_models import BLENDS
 
 from stgraph import registry
 from stgraph.config import TrainConfig
@@ -18,6 +19,7 @@ from stgraph.training import fit
 
 W, H = 6, 4
 SMALL: dict[str, dict[str, Any]] = {
+    **BLENDS,
     "gcn_lstm": {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2},
     "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
 }
