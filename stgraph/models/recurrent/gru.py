@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stgraph.models.recurrent.memory import Memory, Record, sigmoid_back, tanh_, tanh_back
+from stgraph.models.recurrent.products import times
 
 
 def run_gru(
@@ -59,21 +60,21 @@ class _GRU(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         first = Record(rows, memory, size, keep=keep)
         second = Record(rows, memory, size, keep=keep)
-        gates = rows.new_empty(n_steps if keep else 1, 3 * size, n_columns)
         out = rows.new_empty(n_steps, size, n_columns)
-        ctx.start = h
+        gates: list[Tensor] = []
+        ctx.from_zero = h is None
         for t in range(n_steps):
-            now = gates[t if keep else 0]
-            both, n = now[: 2 * size], now[2 * size :]
             seen = first.write(t, h)
-            torch.mm(weight[:, : len(seen)], seen, out=both).sigmoid_()
-            z, r = both.split(size)
+            both = times(weight[:, : len(seen)], seen).sigmoid_()
+            z, r = both[:size], both[size:]
             seen = second.write(t, None if h is None else r * h)
-            tanh_(torch.mm(candidate[:, : len(seen)], seen, out=n))
+            n = tanh_(times(candidate[:, : len(seen)], seen))
             torch.lerp(n, torch.zeros_like(n) if h is None else h, z, out=out[t])
             h = out[t]
+            if keep:
+                gates += [both, n]
         if keep:
-            ctx.save_for_backward(weight, candidate, first.seen, second.seen, gates)
+            ctx.save_for_backward(weight, candidate, first.seen, second.seen, *gates)
             ctx.memory, ctx.n_rows = memory, first.n_rows
         return out, out[-1].clone()
 
@@ -81,35 +82,33 @@ class _GRU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor | None, d_h: Tensor | None) -> tuple[Tensor | None, ...]:
         """Go through time backwards."""
-        weight, candidate, first, second, gates = ctx.saved_tensors
+        weight, candidate, first, second, *gates = ctx.saved_tensors
         size, n_rows, memory = len(candidate), ctx.n_rows, ctx.memory
         d_weight, d_candidate = torch.zeros_like(weight), torch.zeros_like(candidate)
         wants_rows = ctx.needs_input_grad[2]
         d_rows = first.new_empty(len(first), n_rows, first.shape[2]) if wants_rows else None
-        d_gates = torch.empty_like(gates[0])
-        d_both, d_n = d_gates[: 2 * size], d_gates[2 * size :]
-        d_z, d_r = d_both.split(size)
+        d_both, d_n = torch.empty_like(gates[0]), torch.empty_like(gates[1])
         d_h = torch.zeros_like(d_n) if d_h is None else d_h.clone()
         for t in reversed(range(len(first))):
             if d_out is not None:
                 d_h += d_out[t]
-            z, r, n = gates[t].split(size)
+            (z, r), n = gates[2 * t].view(2, size, -1), gates[2 * t + 1]
             h = first[t, n_rows : n_rows + size]  # the one before, zeros at the start
-            sigmoid_back(d_h * (h - n), z, d_z)
+            sigmoid_back(d_h * (h - n), z, d_both[:size])
             tanh_back(torch.addcmul(d_h, d_h, z, value=-1), n, d_n)
-            d_candidate.addmm_(d_n, second[t].T)
-            at_start = t == 0 and ctx.start is None
+            d_candidate += times(d_n, second[t].T)
+            at_start = t == 0 and ctx.from_zero
             if at_start:
-                d_r.zero_()
+                d_both[size:].zero_()
             else:
-                d_reset = memory.gather(candidate[:, n_rows:].T @ d_n, size)
-                sigmoid_back(d_reset * h, r, d_r)
-            d_weight.addmm_(d_both, first[t].T)
+                d_reset = memory.gather(times(candidate[:, n_rows:].T, d_n), size)
+                sigmoid_back(d_reset * h, r, d_both[size:])
+            d_weight += times(d_both, first[t].T)
             if d_rows is not None:
-                torch.mm(weight[:, :n_rows].T, d_both, out=d_rows[t])
-                d_rows[t].addmm_(candidate[:, :n_rows].T, d_n)
+                d_rows[t] = times(weight[:, :n_rows].T, d_both)
+                d_rows[t] += times(candidate[:, :n_rows].T, d_n)
             if at_start:
                 return d_weight, d_candidate, d_rows, None, None
             d_h = d_h.mul_(z).addcmul_(d_reset, r)
-            d_h += memory.gather(weight[:, n_rows:].T @ d_both, size)
+            d_h += memory.gather(times(weight[:, n_rows:].T, d_both), size)
         return d_weight, d_candidate, d_rows, d_h, None

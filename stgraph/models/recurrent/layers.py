@@ -1,6 +1,7 @@
-"""Graph convolution inside the recurrence: GConvLSTM, GC-LSTM, T-GCN and DCRNN over windows.
+"""Graph convolution inside the recurrence: GConvLSTM, GC-LSTM, T-GCN, DCRNN, A3T-GCN over windows.
 
-Equations and names of parameters are those of torch-geometric-temporal, so weights load both ways.
+Equations and names of parameters (but A3T-GCN's) are those of torch-geometric-temporal, so weights
+load both ways.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class ChebyshevWeights(nn.Module):
 
     def matrix(self) -> Tensor:
         """Return (out, K * in)."""
-        return torch.cat([lin.weight for lin in self.lins], dim=1)
+        return torch.cat([lin.get_parameter("weight") for lin in self.lins], dim=1)
 
 
 class GCNWeights(nn.Module):
@@ -89,7 +90,7 @@ class GConvLSTM(nn.Module):
             biases = [b for b in (conv_x.bias, conv_h.bias) if b is not None]
             bias = functools.reduce(torch.add, biases, getattr(self, f"b_{gate}")[0])
             parts.append(torch.cat([bias[:, None], conv_x.matrix(), conv_h.matrix()], dim=1))
-        peepholes = torch.cat([self.w_c_i, self.w_c_f, self.w_c_o])
+        peepholes = torch.cat([self.get_parameter(f"w_c_{gate}") for gate in "ifo"])
         return _lstm(torch.cat(parts), peepholes, x, graph, graph, state)
 
 
@@ -202,15 +203,47 @@ class DCRNN(nn.Module):
         parts = [self._rows(getattr(self, f"conv_x_{gate}")) for gate in "zrh"]
         return _gru(parts, x, graph, graph, state)
 
-    def _rows(self, conv: nn.Module) -> Tensor:
+    def _rows(self, conv: DiffusionWeights) -> Tensor:
         """Return one gate's weights as (out, 1 + S * in + S * out)."""
-        given: Tensor = conv.weight
+        given = conv.weight
         both = given[:, 0].sum(dim=0, keepdim=True)  # no hop is the same both ways
         whole = torch.cat([both, given[:, 1:].flatten(0, 1)])  # (S, in + out, out)
-        of_x, of_h = whole.split([self.in_channels, self.out_channels], dim=1)
+        of_x, of_h = whole[:, : self.in_channels], whole[:, self.in_channels :]
         bias = given.new_zeros(self.out_channels) if conv.bias is None else conv.bias
         columns = [bias[None], of_x.flatten(0, 1), of_h.flatten(0, 1)]
         return torch.cat(columns).T
+
+
+class A3TGCN(nn.Module):
+    """Attention over the hidden states of a T-GCN (Bai et al., A3T-GCN, ISPRS IJGI 2021).
+
+    A perceptron scores each hidden state, and the softmax over time of the scores weighs them. The
+    layer of that name in torch-geometric-temporal gives each step the same empty state, so that
+    the order of time does not matter to it; this one is recurrent.
+
+    Shapes
+    ------
+    input
+        `x` (B, T, N, `in_channels`).
+    graph
+        `edge_index` (2, E), `edge_weight` (E,) similarities.
+    output
+        Weighted hidden state (B, N, `out_channels`).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, improved: bool = False) -> None:
+        super().__init__()
+        self.cell = TGCN(in_channels, out_channels, improved=improved)
+        self.score = nn.Sequential(
+            nn.Linear(out_channels, out_channels), nn.Tanh(), nn.Linear(out_channels, 1)
+        )
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """Return the weighted hidden state."""
+        states, _ = self.cell(x, edge_index, edge_weight)
+        weight = self.score(states).softmax(dim=1)
+        out: Tensor = (weight * states).sum(dim=1)
+        return out
 
 
 def _linear(in_channels: int, out_channels: int) -> nn.Linear:

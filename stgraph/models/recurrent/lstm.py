@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stgraph.models.recurrent.memory import Memory, Record, sigmoid_back, tanh_, tanh_back
+from stgraph.models.recurrent.products import times
 
 State = tuple[Tensor, Tensor]
 
@@ -62,20 +63,21 @@ class _LSTM(torch.autograd.Function):
         n_steps, size, n_columns = len(rows), len(weight) // 4, rows.shape[2]
         keep = any(ctx.needs_input_grad)
         record = Record(rows, memory, size, keep=keep)
-        gates = rows.new_empty(n_steps if keep else 1, 4 * size, n_columns)
         out = rows.new_empty(n_steps, size, n_columns)
+        ctx.from_zero = c is None
         cell = torch.zeros_like(out[0]) if c is None else c
-        cells = [cell]
+        cells, gates = [cell], []
         for t in range(n_steps):
-            now = gates[t if keep else 0]
             seen = record.write(t, h)
-            torch.mm(weight[:, : len(seen)], seen, out=now)
+            now = times(weight[:, : len(seen)], seen)
             cell = _step(now, peepholes, cell, out[t])
             h = out[t]
-            cells = [*cells, cell] if keep else []
+            if keep:
+                cells.append(cell)
+                gates.append(now)
         if keep:
-            ctx.save_for_backward(weight, peepholes, record.seen, gates, *cells)
-            ctx.memory, ctx.n_rows, ctx.from_zero = memory, record.n_rows, c is None
+            ctx.save_for_backward(weight, peepholes, record.seen, *cells, *gates)
+            ctx.memory, ctx.n_rows = memory, record.n_rows
         return out, out[-1].clone(), cell.clone()
 
     @staticmethod
@@ -84,7 +86,8 @@ class _LSTM(torch.autograd.Function):
         ctx: Any, d_out: Tensor | None, d_h: Tensor | None, d_c: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Go through time backwards."""
-        weight, peepholes, seen, gates, *cells = ctx.saved_tensors
+        weight, peepholes, seen, *saved = ctx.saved_tensors
+        cells, gates = saved[: len(seen) + 1], saved[len(seen) + 1 :]
         size, n_rows = len(weight) // 4, ctx.n_rows
         d_weight = torch.zeros_like(weight)
         d_peepholes = None if peepholes is None else torch.zeros_like(peepholes)
@@ -100,19 +103,19 @@ class _LSTM(torch.autograd.Function):
             if d_peepholes is not None:
                 _add_peepholes(d_peepholes, d_gates, cells[t : t + 2])
             if d_rows is not None:
-                torch.mm(weight[:, :n_rows].T, d_gates, out=d_rows[t])
+                d_rows[t] = times(weight[:, :n_rows].T, d_gates)
             if t == 0 and ctx.from_zero:
-                d_weight[:, :n_rows].addmm_(d_gates, seen[0, :n_rows].T)
+                d_weight[:, :n_rows] += times(d_gates, seen[0, :n_rows].T)
                 return d_weight, d_peepholes, d_rows, None, None, None
-            d_weight.addmm_(d_gates, seen[t].T)
-            d_h = ctx.memory.gather(weight[:, n_rows:].T @ d_gates, size)
+            d_weight += times(d_gates, seen[t].T)
+            d_h = ctx.memory.gather(times(weight[:, n_rows:].T, d_gates), size)
         return d_weight, d_peepholes, d_rows, d_h, d_c, None
 
 
 def _step(gates: Tensor, peepholes: Tensor | None, cell: Tensor, out: Tensor) -> Tensor:
     """Turn the sums at the gates into the gates, write the hidden state, return the cell."""
     size = len(cell)
-    i, f, o, g = gates.split(size)
+    i, f, o, g = gates.view(4, size, -1).unbind()
     tanh_(g)
     if peepholes is None:
         gates[: 3 * size].sigmoid_()
@@ -137,8 +140,8 @@ def _step_back(
     """Write the gradient of the sums at the gates, return that of the cell before; use up d_h."""
     before, after = cells
     size = len(after)
-    i, f, o, g = gates.split(size)
-    d_i, d_f, d_o, d_g = d_gates.split(size)
+    i, f, o, g = gates.view(4, size, -1)
+    d_i, d_f, d_o, d_g = d_gates.view(4, size, -1)
     bent = tanh_(after.clone())
     sigmoid_back(d_h * bent, o, d_o)
     d_c += tanh_back(d_h.mul_(o), bent, d_h)
@@ -157,6 +160,6 @@ def _add_peepholes(d_peepholes: Tensor, d_gates: Tensor, cells: list[Tensor]) ->
     """Add one step's gradient of the peepholes."""
     before, after = cells
     for gate, (d_gate, cell) in enumerate(
-        zip(d_gates.split(len(after)), (before, before, after), strict=False)
+        zip(d_gates.view(4, len(after), -1)[:3], (before, before, after), strict=True)
     ):
         d_peepholes[gate] += torch.linalg.vecdot(d_gate, cell)

@@ -87,9 +87,11 @@ def tanh_(values: Tensor) -> Tensor:
 
 def sigmoid_back(gradient: Tensor, activated: Tensor, out: Tensor) -> Tensor:
     """Write the gradient before a sigmoid from that behind it."""
-    return torch.ops.aten.sigmoid_backward.grad_input(gradient, activated, grad_input=out)
+    torch.ops.aten.sigmoid_backward.grad_input(gradient, activated, grad_input=out)
+    return out
 
 
 def tanh_back(gradient: Tensor, activated: Tensor, out: Tensor) -> Tensor:
     """Write the gradient before a hyperbolic tangent from that behind it."""
-    return torch.ops.aten.tanh_backward.grad_input(gradient, activated, grad_input=out)
+    torch.ops.aten.tanh_backward.grad_input(gradient, activated, grad_input=out)
+    return out
