@@ -185,9 +185,10 @@ def read_stations(
     links = None
     if adjacency is not None:
         links = _read_links(adjacency, places, adjacency_ids, adjacency_drop, report)
-    for name, given in (("adjacency_ids", adjacency_ids), ("adjacency_drop", adjacency_drop)):
-        if adjacency is None and given is not None:
-            report.warning(f"`{name}`", "there is no adjacency", "the ids were not used")
+    ids = {"adjacency_ids": adjacency_ids, "adjacency_drop": adjacency_drop}
+    for option in (option for option, value in ids.items() if value is not None):
+        if adjacency is None:
+            report.warning(f"`{option}`", "there is no adjacency", "the ids were not used")
     report.raise_errors(DataError, title=_TITLE)
     if grid is not None:
         names = tuple(feature.name for feature in features)
