@@ -110,6 +110,7 @@ def measure(data: DataSet, model: str) -> Line:
         "windows": evaluation.n_windows,
         "unit": evaluation.unit,
         "errors": table[columns].to_dict(orient="list"),
+        "notes": {name: str(value) for name, value in forecaster.notes.items()},
         "machine": machine(),
     }
 
