@@ -220,7 +220,7 @@ class TrainConfig(BaseModel):
     learning_rate: Positive = 2e-3  # peak of the schedule
     weight_decay: NotNegative = 1e-4  # of AdamW
     gradient_clip: Positive = 5.0  # largest norm of the gradient
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of averaged weights; 0: the last ones
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99  # of averaged weights; 0: the last ones
     patience: Count = 8  # epochs without a better validation error before stopping
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # same seed, same machine: same model
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
