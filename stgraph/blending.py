@@ -24,6 +24,7 @@ from stgraph.windows import Windows
 
 _SHARES = np.linspace(0, 1, 11)
 _N_FOLDS = 5
+_MUCH_WORSE = 1.1  # times the least error: no part of equal weights
 _POOLING = 0.05  # of weights towards equal ones, in units of what the data say
 _HORIZON_POOLING = 0.5  # of the weights of a horizon towards those of all
 _LEAST_WEIGHT = 0.02  # below it at every horizon a forecast is not worth its time
@@ -98,7 +99,7 @@ def fit_weights(
     judge
         Whose errors they are.
     base
-        Position of the safe choice; None: equal weights.
+        Position of the safe choice; None: equal weights, without forecasts that are much worse.
 
     Returns
     -------
@@ -107,21 +108,24 @@ def fit_weights(
         in them, the rest of which is the safe choice's.
     """
     n_members, n_targets = len(errors), judge.mask.shape[-1]
-    safe = np.full(n_members, 1 / n_members)
-    if base is not None:
-        safe = np.eye(n_members)[base]
+    scores = np.array([judge.score(part) for part in errors])
+    good = scores <= _MUCH_WORSE * scores.min()
+    alike = good / good.sum()
+    safe = alike if base is None else np.eye(n_members)[base]
     weights = np.empty((n_members, judge.horizon, n_targets), dtype=np.float32)
     shares = np.empty(n_targets, dtype=np.float32)
     for c in range(n_targets):
         table = np.stack([part[..., c, :] for part in errors], axis=-1)  # (V, H, N, K, M)
         seen = judge.mask[..., c]
-        shares[c] = _believe(table, seen, judge, safe)
-        fitted = _fit(table, seen) if shares[c] else 0 * safe
+        shares[c] = _believe(table, seen, judge, safe, alike)
+        fitted = _fit(table, seen, alike) if shares[c] else safe[None]
         weights[..., c] = ((1 - shares[c]) * safe + shares[c] * fitted).T
     return _drop_least(weights), shares
 
 
-def _believe(table: FloatArray, seen: BoolArray, judge: Judge, safe: Floats) -> float:
+def _believe(
+    table: FloatArray, seen: BoolArray, judge: Judge, safe: Floats, prior: Floats
+) -> float:
     """Return the share of fitted weights that pays on windows that they were not fitted to."""
     blocks, starts = judge.blocks(), judge.windows.starts
     folds = np.array_split(np.arange(len(starts)), min(_N_FOLDS, len(np.unique(blocks))))
@@ -133,7 +137,7 @@ def _believe(table: FloatArray, seen: BoolArray, judge: Judge, safe: Floats) -> 
         away = (starts <= first - judge.horizon) | (starts >= last + judge.horizon)
         if not seen[away].any():
             return 0.0
-        fitted = _fit(table[away], seen[away])
+        fitted = _fit(table[away], seen[away], prior)
         for k, share in enumerate(_SHARES):
             weights = (1 - share) * safe + share * fitted  # (H, M)
             mixed = np.einsum("vhnkm,hm->vhnk", table[fold], weights)
@@ -146,13 +150,12 @@ def _believe(table: FloatArray, seen: BoolArray, judge: Judge, safe: Floats) -> 
     return smallest_share(total, count, _SHARES)
 
 
-def _fit(table: FloatArray, seen: BoolArray) -> Floats:
+def _fit(table: FloatArray, seen: BoolArray, prior: Floats) -> Floats:
     """Return the weights of every horizon, (H, M), drawn towards those of all."""
     n_horizon, n_members = table.shape[1], table.shape[-1]
-    equal = np.full(n_members, 1 / n_members)
     is_squared = table.shape[3] > 1
     together = table[seen].reshape(-1, n_members)
-    pooled = _least_error(together, equal, _POOLING, is_squared=is_squared)
+    pooled = _least_error(together, prior, _POOLING, is_squared=is_squared)
     rows = []
     for h in range(n_horizon):
         own = table[:, h][seen[:, h]].reshape(-1, n_members)

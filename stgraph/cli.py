@@ -26,6 +26,7 @@ from stgraph.errors import OutputError, STGraphError
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
     from stgraph.config import JobConfig
     from stgraph.evaluation import Evaluation
+    from stgraph.forecasting import Forecaster
     from stgraph.kriging.holdout import Holdout
 
 app = typer.Typer(
@@ -47,6 +48,10 @@ Config = Annotated[Path, typer.Argument(help="TOML file of the job", show_defaul
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Use this value instead; repeatable."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", help="Use this model instead of the file's."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")]
@@ -132,6 +137,7 @@ def init(
 def check(
     config: Config = DEFAULT,
     changes: Set = None,
+    model: Model = None,
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -140,7 +146,7 @@ def check(
     from stgraph.report import Report
     from stgraph.segments import load_segments
 
-    job = _read(config, changes)
+    job = _read(config, changes, model=model)
     graph = pipeline.load_graph(job)
     segments = load_segments(job, graph)
     split = preflight.check_job(job, graph, segments=segments)
@@ -162,6 +168,7 @@ def check(
 def fit(
     config: Config = DEFAULT,
     changes: Set = None,
+    model: Model = None,
     resume: Resume = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -169,9 +176,10 @@ def fit(
     """Train the model and save it as a checkpoint in the run folder."""
     from stgraph import pipeline, terminal
 
-    job = _read(config, changes, quiet=quiet)
+    job = _read(config, changes, model=model, quiet=quiet)
     graph = pipeline.load_graph(job)
-    pipeline.fit_job(job, graph, resume=resume)
+    forecaster = pipeline.fit_job(job, graph, resume=resume)
+    _show_tried(forecaster)
     terminal.print_line(str(job.run.folder / "checkpoint"))
 
 
@@ -179,6 +187,7 @@ def fit(
 def evaluate(
     config: Config = DEFAULT,
     changes: Set = None,
+    model: Model = None,
     json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -186,7 +195,7 @@ def evaluate(
     """Measure the saved model and the baselines on the test windows."""
     from stgraph import pipeline
 
-    job = _read(config, changes, quiet=quiet)
+    job = _read(config, changes, model=model, quiet=quiet)
     forecaster = pipeline.load_checkpoint(job)
     graph = pipeline.load_graph(job)
     evaluation = pipeline.evaluate_job(job, graph, forecaster)
@@ -197,6 +206,7 @@ def evaluate(
 def forecast(
     config: Config = DEFAULT,
     changes: Set = None,
+    model: Model = None,
     at: Annotated[
         str | None, typer.Option(help="Last instant known, as in 2024-05-01T08:00; local time.")
     ] = None,
@@ -208,7 +218,7 @@ def forecast(
     from stgraph import pipeline
 
     changes = [*(changes or []), *([] if at is None else [f"forecast.at={at}"])]
-    job = _read(config, changes, quiet=quiet)
+    job = _read(config, changes, model=model, quiet=quiet)
     forecaster = pipeline.load_checkpoint(job)
     graph = pipeline.load_graph(job)
     _show_outputs(pipeline.forecast_job(job, graph, forecaster)[1], json=json)
@@ -218,13 +228,14 @@ def forecast(
 def run(
     config: Config = DEFAULT,
     changes: Set = None,
+    model: Model = None,
     resume: Resume = False,
     json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Do all of it: read, train, evaluate, forecast, write."""
-    job = _read(config, changes, quiet=quiet)
+    job = _read(config, changes, model=model, quiet=quiet)
     _run(job, resume=resume, json=json)
 
 
@@ -269,11 +280,13 @@ def _log_level(arguments: Sequence[str]) -> int:
     return logging.WARNING if {"--quiet", "-q"} & set(arguments) else logging.INFO
 
 
-def _read(path: Path, changes: list[str] | None, *, quiet: bool = True) -> JobConfig:
+def _read(
+    path: Path, changes: list[str] | None, *, model: str | None = None, quiet: bool = True
+) -> JobConfig:
     """Return the checked config; a bar shows the progress of training unless all is quiet."""
     from stgraph.configfile import read_config
 
-    job = read_config(path, overrides=changes or ())
+    job = read_config(path, overrides=changes or (), model=model)
     train = job.train.model_copy(update={"progress": job.train.progress or not quiet})
     return job.model_copy(update={"train": train})
 
@@ -288,10 +301,22 @@ def _run(job: JobConfig, *, resume: bool, json: bool) -> None:
         outputs = [str(output) for output in result.outputs]
         verdict = result.evaluation.verdict()
         shown = {"skill": skill, "verdict": verdict, "outputs": outputs}
+        shown |= {"tried": tried} if (tried := result.forecaster.notes.get("tried")) else {}
         terminal.print_json({**shown, **results.describe_holdout(result.holdout)})
         return
+    _show_tried(result.forecaster)
     _show_evaluation(job, result.evaluation, result.holdout, json=False)
     _show_outputs(result.outputs, json=False)
+
+
+def _show_tried(forecaster: Forecaster) -> None:
+    """Print which models a blend was made of, those that count in bold."""
+    from stgraph import results, terminal
+
+    if tried := forecaster.notes.get("tried"):
+        table = results.tried_table(tried)
+        title = f"What {forecaster.model} is made of"
+        terminal.print_table(table, title=title, bold=table["weight"] > 0)
 
 
 def _show_evaluation(

@@ -71,6 +71,7 @@ def read_config(
     path: str | Path,
     *,
     overrides: Iterable[str] = (),
+    model: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> JobConfig:
     """Read a job from a TOML file and check all of it.
@@ -82,6 +83,8 @@ def read_config(
     overrides
         Values to use instead, such as ``"train.max_epochs=3"``; what follows ``=`` is TOML, or
         text where it is not.
+    model
+        Registered name of a model to take in place of the file's, whose options go with it.
     environment
         Variables for ``${NAME}`` in paths and DSNs. None means those of the process.
 
@@ -104,6 +107,7 @@ def read_config(
         folder=path.resolve().parent,
         run_name=path.stem,
         overrides=overrides,
+        model=model,
         environment=environment,
     )
 
@@ -116,6 +120,7 @@ def check_tables(
     folder: Path,
     run_name: str = "job",
     overrides: Iterable[str] = (),
+    model: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> JobConfig:
     """Return a job from its parsed tables, all of them checked.
@@ -130,7 +135,7 @@ def check_tables(
         What relative paths are relative to.
     run_name
         Name of the run folder where none is given.
-    overrides, environment
+    overrides, model, environment
         As for `read_config`.
 
     Raises
@@ -139,6 +144,9 @@ def check_tables(
         Lists everything that is wrong.
     """
     report = Report()
+    given = table.get("model")
+    if model is not None and (not isinstance(given, dict) or given.get("name") != model):
+        table = {**table, "model": {"name": model}}
     for override in overrides:
         _override(table, override, report)
     origin = Origin(report, folder, os.environ if environment is None else environment)

@@ -8,6 +8,7 @@ Every result is written aside and moved into place, in `[run] folder`:
     holdout.csv    errors at stations that were hidden, with a table [roads]
     metrics.csv    errors and skill per model and horizon;  nodes.csv  the same per node
     errors.parquet the same per node and horizon
+    selection.csv  models that an ensemble or an automatic choice tried, and their weights
     report.json    what was read, found, fitted and measured
     ...            one file per [[output]] that is a file
 """
@@ -35,7 +36,7 @@ from stgraph.preflight import check_job, check_known_future, split_job
 from stgraph.preprocessing.gaps import fill_gaps
 from stgraph.preprocessing.outliers import mask_outliers
 from stgraph.report import Report
-from stgraph.results import summarise, write_metrics, write_text
+from stgraph.results import summarise, tried_table, write_metrics, write_text
 from stgraph.segments import (
     Segments,
     fit_segments,
@@ -53,7 +54,14 @@ if TYPE_CHECKING:  # torch is loaded by the stages that need it
 logger = logging.getLogger(__name__)
 
 # of one model
-_MEASURED = ("metrics.csv", "nodes.csv", "errors.parquet", "report.json", "holdout.csv")
+_MEASURED = (
+    "metrics.csv",
+    "nodes.csv",
+    "errors.parquet",
+    "report.json",
+    "holdout.csv",
+    "selection.csv",
+)
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,8 @@ def fit_job(
     for path in [*(folder / name for name in _MEASURED), *outputs]:
         path.unlink(missing_ok=True)
     save_forecaster(forecaster, folder / "checkpoint")
+    if tried := forecaster.notes.get("tried"):
+        write_text(folder / "selection.csv", tried_table(tried).to_csv(index=False))
     logger.info("fitted in %.0f s: %s", forecaster.notes["fit_seconds"], folder / "checkpoint")
     if segments is not None:
         fit_segments(config, graph, split, forecaster, segments)
@@ -226,7 +236,9 @@ def evaluate_job(config: JobConfig, graph: STGraph, forecaster: Forecaster) -> E
     write_text(folder / "metrics.csv", evaluation.table().to_csv(index=False))
     write_text(folder / "nodes.csv", evaluation.per_node().to_csv(index_label="node"))
     write_metrics(folder / "errors.parquet", evaluation.per_node_and_horizon())
-    write_text(folder / "report.json", json.dumps(_report(config, graph, evaluation), indent=1))
+    report = _report(config, graph, evaluation)
+    report["tried"] = forecaster.notes.get("tried", [])  # of a blend of several models
+    write_text(folder / "report.json", json.dumps(report, indent=1))
     return evaluation
 
 

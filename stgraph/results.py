@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,25 @@ def skill_table(config: JobConfig, evaluation: Evaluation) -> pd.DataFrame:
             "skill %": table["skill_percent"].to_numpy(),
         }
     )
+
+
+def tried_table(tried: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return what a blend of models was made of, as a person reads it.
+
+    Parameters
+    ----------
+    tried
+        ``notes["tried"]`` of a forecaster.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``model, seed, seconds, validation error, weight, why not``.
+    """
+    table = pd.DataFrame(list(tried)).drop(columns="options")
+    names = {"validation_error": "validation error", "why_not": "why not"}
+    table["validation_error"] = table["validation_error"].astype(float)  # None: not fitted
+    return table.rename(columns=names)
 
 
 def holdout_table(holdout: Holdout) -> pd.DataFrame:

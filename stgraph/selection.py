@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -127,6 +128,8 @@ class Bench:
         began = time.perf_counter()
         try:
             forecaster = self._fit(member, train)
+        except CheckpointError:
+            raise
         except (InputError, MissingExtraError) as error:
             trial.why_not = str(error)
             return trial
@@ -235,12 +238,13 @@ def _with_seeds(members: Iterator[Member], seed: int) -> list[Member]:
     out: list[Member] = []
     for member in members:
         if member.seed is None:
-            twins = [
-                other
+            taken = {
+                other.seed
                 for other in out
                 if other.name == member.name and other.options == member.options
-            ]
-            member = member.model_copy(update={"seed": (seed + len(twins)) % 2**32})
+            }
+            free = next(s % 2**32 for s in itertools.count(seed) if s % 2**32 not in taken)
+            member = member.model_copy(update={"seed": free})
         out.append(member)
     return out
 

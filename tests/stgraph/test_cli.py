@@ -283,3 +283,37 @@ def test_results_as_json_are_all_that_stdout_holds(project: Path) -> None:
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout)) == {"skill", "verdict", "outputs"}
     assert "Epoch" in done.stderr
+
+
+def test_another_model_by_its_name_leaves_the_options_of_the_file_behind(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`hidden_size` of the file's gcn_lstm is no option of ridge."""
+    assert main(["fit", "job.toml", "--model", "ridge", "--quiet"]) == 0
+    document = json.loads((project / "runs/job/checkpoint/model.json").read_text())
+    assert (document["model"], document["options"]) == ("ridge", {})
+    assert main(["evaluate", "job.toml", "--model", "ridge", "--quiet"]) == 0
+    assert main(["evaluate", "job.toml", "--quiet"]) == 2
+    assert "fitted with another config" in capsys.readouterr().err
+    assert main(["fit", "job.toml", "--model", "rigde"]) == 2
+    assert "did you mean 'ridge'" in capsys.readouterr().err
+
+
+def test_an_automatic_choice_shows_and_keeps_what_it_tried(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--model", "auto", "--set", 'model.candidates=["persistence", "ridge"]', "--quiet"]
+    assert main(["run", "job.toml", *chosen]) == 0
+    shown = capsys.readouterr().out
+    assert "What auto is made of" in shown
+    assert "much worse than the best" in shown
+    kept = pd.read_csv(project / "runs/job/selection.csv")
+    assert kept["model"].tolist() == ["persistence", "ridge"]
+    report = json.loads((project / "runs/job/report.json").read_text())
+    assert [row["model"] for row in report["tried"]] == ["persistence", "ridge"]
+    assert main(["forecast", "job.toml", *chosen]) == 0
+    assert main(["fit", "job.toml", "--model", "ridge", "--quiet"]) == 0
+    assert not (project / "runs/job/selection.csv").exists()
+    capsys.readouterr()
+    assert main(["run", "job.toml", *chosen, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["tried"]) == 2
