@@ -7,6 +7,7 @@ load both ways.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -261,8 +262,19 @@ def _graph(
 ) -> Supports:
     """Return the supports of a graph, built once; without weights all edges weigh 1."""
     if edge_weight is None:
-        return kind(edge_index, edge_index.new_ones(edge_index.shape[1]).float(), n_nodes)
+        return per_graph(_Unweighted(kind), edge_index, edge_index, n_nodes)
     return per_graph(kind, edge_index, edge_weight, n_nodes)
+
+
+@dataclass(frozen=True)
+class _Unweighted:
+    """A kind of supports on a graph where all edges weigh 1."""
+
+    kind: Chebyshev | Diffusion | Normalised
+
+    def __call__(self, edge_index: Tensor, _: Tensor, n_nodes: int) -> Supports:
+        """Return the supports of a graph."""
+        return self.kind(edge_index, torch.ones(edge_index.shape[1]), n_nodes)
 
 
 def _lstm(
