@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pandas as pd
 import psycopg
 import pytest
@@ -13,9 +14,10 @@ from stgraph_connectors.postgis.schema import init_schema
 from stgraph_connectors.sinks.postgis import write_postgis
 from stgraph_connectors.styles import classify_feature
 
-from stgraph import registry
+from stgraph import read_forecast, registry
+from stgraph.config import HeadConfig
 from stgraph.errors import DataError, InputError
-from stgraph.graph import STGraph
+from stgraph.graph import Feature, STGraph
 
 pytestmark = pytest.mark.postgis
 
@@ -203,3 +205,28 @@ def test_classes_are_those_of_the_readings(
         ]
     assert limits[0][1:] == limits[1][1:] == [repr(x) for x in classify_feature(day).limits[1:]]
     assert limits[0] != [repr(x) for x in classify_feature(forecast).limits[1:]]
+
+
+@pytest.mark.parametrize("kind", ["classes", "nineteen quantiles", "gaussian"])
+def test_what_other_heads_forecast(
+    database: str, forecast: STGraph, readings: STGraph, kind: str
+) -> None:
+    """Classes, many quantiles and standard deviations come back as they were written."""
+    head = {
+        "classes": HeadConfig(kind="classes", edges=(20, 40)),
+        "nineteen quantiles": HeadConfig(levels=tuple(k / 20 for k in range(1, 20))),
+        "gaussian": HeadConfig(kind="gaussian"),
+    }[kind]
+    n_steps, n_nodes = forecast.values.shape[:2]
+    shape = (n_steps, n_nodes, len(head.suffixes))
+    made = forecast.replace(
+        values=np.arange(np.prod(shape), dtype=np.float32).reshape(shape),
+        mask=None,
+        features=tuple(Feature("speed" + end, "km/h") for end in head.suffixes),
+    )
+    init_schema(database)
+    write_postgis(made, database, observations=readings)
+    again = read_forecast(database)
+    assert set(again.feature_names) == set(made.feature_names)
+    at = [again.feature_names.index(name) for name in made.feature_names]
+    np.testing.assert_allclose(again.values[..., at], made.values, rtol=1e-6)
