@@ -30,6 +30,8 @@ def test_it_is_the_lstm_of_torch(num_layers: int, n_batch: int) -> None:
     wanted, gradients = of_torch(lstm, x)
     last = lstm(x)
     torch.testing.assert_close(last, wanted, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(lstm(x), wanted, rtol=1e-5, atol=1e-6)
     last.square().sum().backward()
     for parameter, gradient in zip(lstm.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
