@@ -175,6 +175,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
             "step_seconds": inputs.step.total_seconds(),
             "season_steps": inputs.season_steps,
             "profile_share": inputs.profile_share,
+            "length_scale": inputs.length_scale,
             "holidays": inputs.holidays,
             "use_filled": inputs.use_filled,
             "calendar": list(inputs.calendar),

@@ -20,7 +20,7 @@ from stgraph.models.ensemble import Blend, Member
 from stgraph.models.predictor import Predictor
 from stgraph.preprocessing.splits import Split
 from stgraph.report import Report
-from stgraph.windows import Windows
+from stgraph.windows import Batch, Windows
 
 _WIDTH_OF_NORMAL = 2.5631  # between 10 and 90 %, in standard deviations
 
@@ -136,11 +136,12 @@ class Forecaster:
         device = next(self.predictor.parameters()).device
         self.predictor.eval()
         batch_size = batch_size or windows.at_once()
+        edges = [part.to(device) for part in windows.edges]  # once: models remember their graph
         for first in range(0, len(windows), batch_size):
             indices = range(first, min(first + batch_size, len(windows)))
             with torch.inference_mode():
-                batch = windows.__getitems__(list(indices))
-                answer = self.predictor(type(batch)(*(part.to(device) for part in batch)))
+                signal = [part.to(device) for part in windows.__getitems__(list(indices))[:4]]
+                answer = self.predictor(Batch(*signal, *edges))
             yield windows.starts[list(indices)], self._finish(answer.float().cpu().numpy())
 
     def check(self, graph: STGraph) -> None:

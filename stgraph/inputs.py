@@ -52,6 +52,7 @@ class Inputs:
     profile: Profile | None = None
     season_steps: int = 0  # a week or a day in steps; 0 = the signal has no season
     profile_share: float = 1.0  # expected = share * profile + (1 - share) * recent
+    length_scale: float | None = None  # metres over which neighbours by length matter; see windows
     holidays: str | None = None
     use_filled: bool = False  # read values that preprocessing put into gaps, as past inputs only
     calendar: tuple[str, ...] = ()  # columns of the calendar that training has seen often enough
@@ -306,6 +307,7 @@ def fit_inputs(
         step=step,
         scaler=fit_scaler(scaler, seen.values, seen.mask, per_node=per_node),
         lower=_lower_bounds(values, mask),
+        length_scale=fit_length_scale(graph),
         holidays=holidays,
         use_filled=use_filled,
         calendar=_known_calendar(seen.time, graph.zone, holidays),
@@ -331,6 +333,18 @@ def _columns(positions: list[int]) -> slice | list[int]:
     """Return positions as a slice where they are neighbours, so that nothing is copied."""
     first, last = positions[0], positions[-1]
     return slice(first, last + 1) if positions == list(range(first, last + 1)) else positions
+
+
+def fit_length_scale(graph: STGraph) -> float | None:
+    """Return the scale in metres of the kernel that makes lengths of edges similarities.
+
+    None where edges are no lengths, or there are none.
+    """
+    weight = graph.edge_weight
+    if graph.weight_unit != "m" or not len(weight):
+        return None
+    # edges of nearly equal length deviate so little that every weight would vanish
+    return float(max(weight.std(), weight.mean() / 2)) or 1.0
 
 
 def _check_targets(graph: STGraph, mask: BoolArray, targets: list[int]) -> None:

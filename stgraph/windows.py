@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.weak import WeakIdKeyDictionary
 
 from stgraph.errors import InputError
 from stgraph.graph import IntArray, STGraph
-from stgraph.inputs import Source
+from stgraph.inputs import Source, fit_length_scale
 from stgraph.neighbours.dynamic import is_dynamic
+
+# edge index array -> its weights, how they were read, and both as tensors
+_TENSORS: Any = WeakIdKeyDictionary()
 
 
 class Batch(NamedTuple):
@@ -44,7 +49,7 @@ class Windows(Dataset[Batch]):
     def __init__(self, source: Source, starts: Sequence[int] | IntArray | range) -> None:
         self.source = source
         self.starts = np.asarray(starts, dtype=np.int64)
-        self.edges = graph_tensors(source.graph)
+        self.edges = graph_tensors(source.graph, length_scale=source.inputs.length_scale)
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -82,8 +87,17 @@ class Windows(Dataset[Batch]):
         )
 
 
-def graph_tensors(graph: STGraph) -> tuple[Tensor, Tensor]:
+def graph_tensors(graph: STGraph, *, length_scale: float | None = None) -> tuple[Tensor, Tensor]:
     """Return edge index and similarities of a graph; lengths pass through a Gaussian kernel.
+
+    The same edges give the same tensors, so that what models compute of a graph is computed once.
+
+    Parameters
+    ----------
+    graph
+        Its edge weights are similarities, or metres.
+    length_scale
+        Of the kernel, in metres; None fits it to the graph.
 
     Raises
     ------
@@ -102,11 +116,17 @@ def graph_tensors(graph: STGraph) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"`edge_weight` is {weight[edge]} at edge {edge}; models need weights of 0 or more"
         )
+    key = (graph.weight_unit, length_scale)
+    known = _TENSORS.get(graph.edge_index)
+    if known is not None and known[0]() is weight and known[1] == key:
+        edges: tuple[Tensor, Tensor] = known[2]
+        return edges
     if graph.weight_unit == "m" and len(weight):
-        # edges of nearly equal length deviate so little that every weight would vanish
-        scale = float(max(weight.std(), weight.mean() / 2)) or 1.0
+        scale = length_scale or fit_length_scale(graph) or 1.0
         weight = np.exp(-np.square(weight / scale))
-    return torch.tensor(graph.edge_index), torch.tensor(weight, dtype=torch.float32)
+    edges = torch.tensor(graph.edge_index), torch.tensor(weight, dtype=torch.float32)
+    _TENSORS[graph.edge_index] = (weakref.ref(graph.edge_weight), key, edges)
+    return edges
 
 
 def _as_it_is(batch: Batch) -> Batch:

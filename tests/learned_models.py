@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from stgraph.graph import STGraph
+
 TINY_DECODER = {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2}
 
 # name -> options that make it tiny
@@ -30,25 +34,8 @@ SMALL: dict[str, dict[str, Any]] = {
 
 # name -> options under which nothing of the model belongs to a node: it runs on other graphs
 INDUCTIVE: dict[str, dict[str, Any]] = {
-    "cnn_3d": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "cnn_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "conv_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "gcn_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "gconv_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "gc_lstm": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "t_gcn": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "dcrnn": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "a3t_gcn": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "graph_transformer": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "identity_mlp": {"node_embedding_size": 0},
-    "spacetime_patches": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "graph_wavenet": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "pgt": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "stgcn": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "tcn": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "tdnn": {"node_embedding_size": 0, "adaptive_rank": 0},
-    "temporal_attention": {"node_embedding_size": 0, "adaptive_rank": 0},
-}
+    name: {"node_embedding_size": 0, "adaptive_rank": 0} for name in SMALL
+} | {"identity_mlp": {"node_embedding_size": 0}}
 
 # parameters whose first axis is the node, by the last part of their name
 PER_NODE = {"identity", "give", "take"}
@@ -64,3 +51,14 @@ BLENDS: dict[str, dict[str, Any]] = {
 
 # models whose nodes are cells with rows and columns
 NEEDS_GRID = {"cnn_3d", "cnn_lstm", "conv_lstm"}
+
+
+def on_cells(graph: STGraph) -> STGraph:
+    """Return the graph with its nodes as cells in rows of three; the last row may have holes."""
+    row, column = np.divmod(np.arange(graph.n_nodes), 3)
+    return graph.replace(nodes=graph.nodes.assign(kind="cell", row=row, column=column))
+
+
+def as_needed(graph: STGraph, name: str) -> STGraph:
+    """Return the graph as a model needs it: on cells for those of grids."""
+    return on_cells(graph) if name in NEEDS_GRID else graph

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learned_models import BLENDS
+from learned_models import BLENDS, SMALL, as_needed
 from safetensors.torch import load_file, save_file
 
 from stgraph import checkpoint, registry
@@ -29,16 +29,12 @@ from stgraph.graph import Feature, STGraph
 from stgraph.training import fit
 
 W, H = 6, 4
-SMALL: dict[str, dict[str, Any]] = {
-    **BLENDS,
-    "gcn_lstm": {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2},
-    "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
-}
+OPTIONS = {**SMALL, **BLENDS}
 FILES = ("model.json", "weights.safetensors")
 
 
 def fitted(graph: STGraph, model: str = "gcn_lstm", **options: Any) -> Forecaster:
-    given = {"window": W, "horizon": H, "options": SMALL.get(model), **options}
+    given = {"window": W, "horizon": H, "options": OPTIONS.get(model), **options}
     return fit(graph, model=model, train=TrainConfig(max_epochs=1, device="cpu"), **given)
 
 
@@ -62,7 +58,7 @@ def saved(forecaster: Forecaster, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("model", registry.names("models"))
 def test_save_and_load_gives_the_same_forecast(make_signal, tmp_path, model: str) -> None:
-    graph = make_signal(3, 24 * 18)  # long enough for a season of a week
+    graph = as_needed(make_signal(3, 24 * 18), model)  # long enough for a season of a week
     forecaster = fitted(graph, model)
     loaded = load_forecaster(save_forecaster(forecaster, tmp_path / model))
     assert loaded.forecast(graph).equals(forecaster.forecast(graph))

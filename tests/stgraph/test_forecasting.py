@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from learned_models import BLENDS
+from learned_models import BLENDS, SMALL, as_needed
 
 from stgraph import registry
 from stgraph.config import TrainConfig
@@ -18,16 +18,12 @@ from stgraph.inputs import Source
 from stgraph.training import fit
 
 W, H = 6, 4
-SMALL: dict[str, dict[str, Any]] = {
-    **BLENDS,
-    "gcn_lstm": {"hidden_size": 8, "node_embedding_size": 4, "adaptive_rank": 2},
-    "identity_mlp": {"hidden_size": 8, "node_embedding_size": 4, "n_layers": 1},
-}
+OPTIONS = {**SMALL, **BLENDS}
 ALL = registry.names("models")
 
 
 def fitted(graph: STGraph, model: str = "profile_decay", **options: Any) -> Forecaster:
-    given = {"window": W, "horizon": H, "options": SMALL.get(model), **options}
+    given = {"window": W, "horizon": H, "options": OPTIONS.get(model), **options}
     return fit(graph, model=model, train=TrainConfig(max_epochs=1, device="cpu"), **given)
 
 
@@ -115,7 +111,7 @@ def test_forecasting_twice_gives_the_same(make_signal) -> None:
 
 @pytest.mark.parametrize("model", ALL)
 def test_what_comes_after_the_issue_never_changes_a_forecast(make_signal, model: str) -> None:
-    graph = make_signal(3, 24 * 21, missing=0.1)
+    graph = as_needed(make_signal(3, 24 * 21, missing=0.1), model)
     forecaster = fitted(graph, model)
     at = 24 * 20 + 5
     plain = forecaster.forecast(graph, at=graph.time[at])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learned_models import INDUCTIVE, NEEDS_GRID, SMALL
+from learned_models import INDUCTIVE, NEEDS_GRID, SMALL, on_cells
 
 from stgraph.backtesting import evaluate
 from stgraph.checkpoint import load_forecaster, save_forecaster
@@ -47,12 +47,6 @@ def away(make_signal) -> STGraph:
 @pytest.fixture(scope="module")
 def transformer(home: STGraph) -> Forecaster:
     return fitted(home)
-
-
-def on_cells(graph: STGraph) -> STGraph:
-    """Return the graph with its nodes as cells in rows of three."""
-    place = np.arange(graph.n_nodes)
-    return graph.replace(nodes=graph.nodes.assign(kind="cell", row=place // 3, column=place % 3))
 
 
 @pytest.mark.parametrize("name", sorted(NEEDS_GRID))

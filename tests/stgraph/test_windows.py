@@ -233,6 +233,27 @@ def test_lengths_become_similarities(lengths: list[float], wanted: list[float]) 
     np.testing.assert_allclose(graph_tensors(graph)[1].numpy(), wanted, rtol=1e-3)
 
 
+def test_an_edge_less_leaves_the_others_as_they_were(make_signal) -> None:
+    """Protects scenarios: the kernel's scale belongs to the model, not to the edited graph."""
+    lengths = np.arange(100.0, 1100.0, 100.0)
+    graph = make_signal(5).replace(edge_weight=lengths.astype(np.float32), weight_unit="m")
+    inputs, source = fit_inputs(graph, window=6, horizon=4, train_steps=24 * 4)
+    closed = graph.replace(
+        edge_index=graph.edge_index[:, :-1], edge_weight=graph.edge_weight[:-1], edges=None
+    )
+    before, after = Windows(source, [0]).edges[1], Windows(Source(closed, inputs), [0]).edges[1]
+    assert torch.equal(before[:-1], after)
+
+
+def test_the_same_edges_are_the_same_tensors(make_signal) -> None:
+    """Protects speed: models compute what depends on the graph once per edge tensors."""
+    graph = make_signal(4)
+    later = graph.select_steps(3, 50)
+    assert graph_tensors(graph)[0] is graph_tensors(later)[0]
+    other = graph.replace(edge_weight=2 * graph.edge_weight)
+    assert not torch.equal(graph_tensors(graph)[1], graph_tensors(other)[1])
+
+
 def test_similarities_stay_as_they_are() -> None:
     graph = STGraph(
         nodes=nodes_of(3), edge_index=np.array([[0, 1], [1, 2]]), edge_weight=np.array([0.3, 2.0])
