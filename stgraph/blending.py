@@ -29,7 +29,7 @@ _POOLING = 0.05  # of weights towards equal ones, in units of what the data say
 _HORIZON_POOLING = 0.5  # of the weights of a horizon towards those of all
 _LEAST_WEIGHT = 0.02  # below it at every horizon a forecast is not worth its time
 _N_ROUNDS = 25
-_VALUES = 2_000_000  # of one forecast kept in memory
+_VALUES = 1_000_000  # of one forecast kept in memory
 
 Floats = npt.NDArray[np.float64]
 

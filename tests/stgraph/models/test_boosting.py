@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from stgraph.backtesting import evaluate
+from stgraph.backtesting import SIMPLE_BASELINES, evaluate
 from stgraph.checkpoint import load_forecaster, save_forecaster
 from stgraph.config import TrainConfig
+from stgraph.configfile import read_config
 from stgraph.errors import CheckpointError, MissingExtraError
 from stgraph.forecasting import Forecaster
 from stgraph.graph import STGraph
 from stgraph.models.tree_text import check_trees
+from stgraph.pipeline import load_graph
 from stgraph.tensor_files import read_arrays
 from stgraph.training import fit
 
@@ -78,6 +81,18 @@ def test_relabelling_nodes_relabels_the_forecast(make_signal) -> None:
 def test_one_node_and_no_edges(make_signal, n_nodes: int, edges: bool) -> None:
     graph = make_signal(n_nodes, 24 * 8, edges=edges)
     assert np.isfinite(fitted(graph).forecast(graph).values).all()
+
+
+@pytest.mark.data
+def test_a_few_trees_beat_every_simple_baseline_on_real_counts(data_dir: Path) -> None:
+    path = Path(__file__).resolve().parents[3] / "examples" / "scats-boroondara.toml"
+    job = read_config(path, environment={"STGRAPH_DATA": str(data_dir)})
+    graph = load_graph(job)
+    options = {"n_trees": 40, "n_rows": 60_000}
+    forecaster = fit(graph, model="lightgbm", options=options)
+    table = evaluate(forecaster, graph, baselines=(*SIMPLE_BASELINES, "ridge")).table()
+    mae = table.query("horizon == 0").set_index("model")["mae"]
+    assert mae["lightgbm"] < mae.drop("lightgbm").min()
 
 
 # ------------------------------------------------------------------------------ trees on disk
