@@ -148,7 +148,9 @@ def _training_memory(config: JobConfig, batch: int) -> dict[str, Any]:
     if factor is None:
         return {}
     size = config.model.options.get("hidden_size", 64) / 64
-    return {"training, about (MB)": round(batch * factor * size / 1e6)}
+    # a step that would take more goes through in parts
+    bytes_ = min(batch * factor * size, 1e9 * config.train.memory_gb)
+    return {"training, about (MB)": round(bytes_ / 1e6)}
 
 
 def _check_edges(config: JobConfig, graph: STGraph) -> None:
