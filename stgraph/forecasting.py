@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from stgraph.allocator import keep_freed_memory
 from stgraph.calibration import Calibration
 from stgraph.config import HeadConfig
 from stgraph.errors import CheckpointError, InputError
@@ -135,6 +136,7 @@ class Forecaster:
         windows = Windows(source, starts)
         device = next(self.predictor.parameters()).device
         self.predictor.eval()
+        keep_freed_memory()
         batch_size = batch_size or windows.at_once()
         edges = [part.to(device) for part in windows.edges]  # once: models remember their graph
         for first in range(0, len(windows), batch_size):

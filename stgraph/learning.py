@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import math
 import signal
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from stgraph._optional import require
+from stgraph.allocator import keep_freed_memory
 from stgraph.config import TrainConfig
 from stgraph.errors import CheckpointError, OutputError, STGraphError, TrainingError
 from stgraph.footprint import count_parts
@@ -234,7 +234,7 @@ def _trainer(
     train: TrainConfig, folder: Path, keepers: list[callbacks.ModelCheckpoint], n_parts: int
 ) -> lightning.Trainer:
     """Return the trainer that a config asks for, with steps in some parts."""
-    _keep_freed_memory()
+    keep_freed_memory()
     monitored = [keeper.monitor for keeper in keepers if keeper.monitor is not None]
     stop = [callbacks.EarlyStopping(name, patience=train.patience) for name in monitored]
     on_stderr = {"stderr": True}  # stdout is for results
@@ -346,15 +346,3 @@ def _quiet_lightning() -> Iterator[None]:
         finally:
             for talker, level in zip(talkers, levels, strict=True):
                 talker.setLevel(level)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse large blocks instead of returning them after every batch.
-
-    Measured: without it, training spends up to half its time in page faults.
-    """
-    m_mmap_threshold, m_trim_threshold, large = -3, -1, 1 << 30
-    with contextlib.suppress(OSError, AttributeError):  # another C library: nothing to set
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, large)
-        libc.mallopt(m_trim_threshold, large)

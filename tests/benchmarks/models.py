@@ -24,7 +24,7 @@ from _common import Row, at_least, at_most, main
 from peers import peer
 from torch import Tensor, nn
 
-from stgraph.learning import _keep_freed_memory
+from stgraph.allocator import keep_freed_memory
 from stgraph.models.graph_operators import Normalised, per_graph
 from stgraph.models.recurrent import DCRNN, GCLSTM, TGCN, GConvLSTM, NodeLSTM
 
@@ -38,7 +38,7 @@ Run = Callable[[], Any]
 def measure(quick: bool) -> list[Row]:
     """Return parity and ratios of every layer."""
     torch.set_num_threads(2)
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.manual_seed(0)
     n_runs = 2 if quick else 7
     edges = _metr_la()

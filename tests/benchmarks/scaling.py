@@ -166,13 +166,13 @@ def measure_model(name: str, graph: Any) -> dict[str, float]:
     """Return what training steps and the forecast of one window take."""
     import torch
 
+    from stgraph.allocator import keep_freed_memory
     from stgraph.inputs import Source, fit_inputs
     from stgraph.layout import layout_of
-    from stgraph.learning import _keep_freed_memory
     from stgraph.models.build import build_predictor
     from stgraph.windows import Windows
 
-    _keep_freed_memory()
+    keep_freed_memory()
     inputs, source = fit_inputs(graph, window=W, horizon=H, train_steps=2 * STEPS_A_DAY + W + H)
     predictor = build_predictor(name, LARGE.get(name, {}), inputs, layout=layout_of(graph))
     windows = Windows(source, range(STEPS_A_DAY))

@@ -17,6 +17,7 @@ ORDER = [
     "errors",
     "report",
     "_optional",
+    "allocator",
     "registry",
     "_canonical",
     "graph",
