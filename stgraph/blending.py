@@ -30,6 +30,7 @@ _HORIZON_POOLING = 0.5  # of the weights of a horizon towards those of all
 _LEAST_WEIGHT = 0.02  # below it at every horizon a forecast is not worth its time
 _N_ROUNDS = 25
 _VALUES = 1_000_000  # of one forecast kept in memory
+_LEAST_WINDOWS = 24  # of large graphs, rather fewer nodes are looked at than still fewer windows
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,7 +41,7 @@ class Judge:
     Parameters
     ----------
     tuning
-        Windows to judge by; on large graphs every k-th of them is used.
+        Windows to judge by; on large graphs every k-th of them, and some nodes, are used.
     middle
         Position of the median among the quantiles of a forecast.
     edges
@@ -49,17 +50,22 @@ class Judge:
 
     def __init__(self, tuning: Windows, *, middle: int = 1, edges: Sequence[float] = ()) -> None:
         inputs, graph = tuning.source.inputs, tuning.source.graph
-        per_window = inputs.horizon * graph.n_nodes * len(inputs.targets) * (len(edges) + 1)
-        every = max(1, -(-len(tuning) * per_window // _VALUES))
+        per_node = inputs.horizon * len(inputs.targets) * (len(edges) + 1)
+        most = max(_LEAST_WINDOWS, _VALUES // (per_node * graph.n_nodes))
+        every = max(1, -(-len(tuning) // most))
         self.windows = Windows(tuning.source, tuning.starts[::every])
+        n_nodes = min(graph.n_nodes, max(1, _VALUES // (per_node * max(1, len(self.windows)))))
+        some = np.random.default_rng(0).permutation(graph.n_nodes)[:n_nodes]
+        self._nodes: IntArray = np.sort(some)  # drawn: rows of a grid are alike
         self.horizon = inputs.horizon
         self._middle = middle
         self._edges = torch.tensor(edges)
         ahead = self.windows.starts[:, None] + inputs.window + np.arange(inputs.horizon)
-        self.mask: BoolArray = graph.mask[ahead][..., inputs.targets]  # (V, H, N, C)
+        every_node: BoolArray = graph.mask[ahead][..., inputs.targets]
+        self.mask: BoolArray = every_node[:, :, self._nodes]  # (V, H, nodes, C)
 
     def errors(self, predictor: nn.Module) -> FloatArray:
-        """Return how far a forecast is off, 0 where not observed: (V, H, N, C, K).
+        """Return how far a forecast is off, 0 where not observed: (V, H, nodes, C, K).
 
         K is 1 for the median, else the number of classes.
         """
@@ -67,13 +73,14 @@ class Judge:
         predictor.eval()
         with torch.inference_mode():
             for batch in self.windows.loader():
-                answer = predictor(batch).float()
+                answer = predictor(batch).float()[:, :, self._nodes]
+                truth, seen = batch.y[:, :, self._nodes], batch.y_mask[:, :, self._nodes]
                 if len(self._edges):
-                    of = torch.bucketize(batch.y, self._edges, right=True)
+                    of = torch.bucketize(truth.contiguous(), self._edges, right=True)
                     gap = answer - functional.one_hot(of, len(self._edges) + 1)
                 else:
-                    gap = answer[..., self._middle, None] - batch.y[..., None]
-                parts.append(torch.where(batch.y_mask[..., None], gap, 0))
+                    gap = answer[..., self._middle, None] - truth[..., None]
+                parts.append(torch.where(seen[..., None], gap, 0))
         return torch.cat(parts).numpy()
 
     def score(self, errors: FloatArray) -> float:
@@ -115,7 +122,7 @@ def fit_weights(
     weights = np.empty((n_members, judge.horizon, n_targets), dtype=np.float32)
     shares = np.empty(n_targets, dtype=np.float32)
     for c in range(n_targets):
-        table = np.stack([part[..., c, :] for part in errors], axis=-1)  # (V, H, N, K, M)
+        table = np.stack([part[..., c, :] for part in errors], axis=-1)  # (V, H, nodes, K, M)
         seen = judge.mask[..., c]
         shares[c] = _believe(table, seen, judge, safe, alike)
         fitted = _fit(table, seen, alike) if shares[c] else safe[None]

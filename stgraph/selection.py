@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import itertools
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,10 +28,10 @@ from stgraph import registry
 from stgraph.blending import Judge, fit_weights
 from stgraph.checkpoint import load_forecaster, save_forecaster
 from stgraph.config import HeadConfig, TrainConfig
-from stgraph.errors import CheckpointError, InputError, MissingExtraError
+from stgraph.errors import CheckpointError, InputError, MissingExtraError, TrainingError
 from stgraph.forecasting import Forecaster
 from stgraph.graph import FloatArray
-from stgraph.models.build import build_predictor, read_options
+from stgraph.models.build import build_predictor
 from stgraph.models.ensemble import AutoConfig, Blend, EnsembleConfig, Member, as_member
 from stgraph.models.predictor import Predictor
 
@@ -119,6 +120,8 @@ class Bench:
         self.resume = resume
         is_classes = head.kind == "classes"
         middle = 0 if is_classes else head.levels.index(0.5)
+        if folder is not None and not resume:  # or going on with this job would find another's
+            shutil.rmtree(folder, ignore_errors=True)
         self.judge = Judge(prepared.tuning, middle=middle, edges=head.edges if is_classes else ())
 
     def try_out(self, member: Member, train: TrainConfig | None = None) -> _Trial:
@@ -130,14 +133,19 @@ class Bench:
             forecaster = self._fit(member, train)
         except CheckpointError:
             raise
-        except (InputError, MissingExtraError) as error:
+        except (InputError, MissingExtraError, TrainingError) as error:
             trial.why_not = str(error)
+            trial.seconds = time.perf_counter() - began
             return trial
-        trial.forecaster = forecaster
-        trial.seconds = max(time.perf_counter() - began, float(forecaster.notes["fit_seconds"]))
         if len(self.judge.windows):
             trial.errors = self.judge.errors(forecaster.predictor)
             trial.score = self.judge.score(trial.errors)
+        # what was fitted before a kill has taken its time, too
+        trial.seconds = max(time.perf_counter() - began, float(forecaster.notes["fit_seconds"]))
+        if np.isnan(trial.score):
+            trial.why_not, trial.score = "it forecasts what are no numbers", np.inf
+            return trial
+        trial.forecaster = forecaster
         logger.info("%s: %.1f s, validation error %.4g", member.name, trial.seconds, trial.score)
         return trial
 
@@ -178,11 +186,11 @@ def fit_ensemble(config: EnsembleConfig, bench: Bench) -> Blended:
     Raises
     ------
     InputError, MissingExtraError
-        A member cannot be fitted to this data.
+        A member cannot be fitted to this data, or its training failed.
     """
     members = _with_seeds((as_member(member) for member in config.members), bench.train.seed)
     for member in members:  # all of them before any takes time
-        read_options(member.name, member.options)
+        _build(bench.prepared, member, bench.head)
     trials = []
     for member in members:
         trial = bench.try_out(member)
@@ -307,17 +315,25 @@ def _seconds_per_epoch(
     size = min(learning.at_once(most=train.batch_size), len(learning))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
-        predictor = build_predictor(
-            member.name, member.options, prepared.inputs, layout=prepared.layout, head=head
-        ).to("cuda" if on_gpu else "cpu")
+        predictor = _build(prepared, member, head).to("cuda" if on_gpu else "cpu")
         for _ in range(2):
             began = time.perf_counter()
             batch = learning.__getitems__(range(size))
             batch = type(batch)(*(part.to(predictor.decay.device) for part in batch))
             predictor.loss(batch).backward()  # type: ignore[no-untyped-call]
+            if on_gpu:
+                torch.cuda.synchronize()  # it has only been asked to
             seconds = time.perf_counter() - began
     # looking at a validation window takes about a third of learning from a window
     return seconds / size * (len(learning) + len(tuning) / 3)
+
+
+def _build(prepared: Prepared, member: Member, head: HeadConfig) -> Predictor:
+    """Return an untrained member; no random state moves."""
+    with torch.random.fork_rng(devices=[]):
+        return build_predictor(
+            member.name, member.options, prepared.inputs, layout=prepared.layout, head=head
+        )
 
 
 def _blend_best(trials: Sequence[_Trial], fitted: list[_Trial], bench: Bench) -> Blended:

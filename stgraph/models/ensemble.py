@@ -21,9 +21,7 @@ class Member(ModelOptions):
 
     name: str  # registered name
     options: Mapping[str, Any] = Field(default_factory=dict)  # of the model's config
-    seed: int | None = Field(
-        default=None, ge=0, lt=2**32
-    )  # None: the job's, twins count on
+    seed: int | None = Field(default=None, ge=0, lt=2**32)  # None: the job's, twins count on
 
     @field_validator("name")
     @classmethod
@@ -58,8 +56,10 @@ class EnsembleConfig(ModelOptions):
 class AutoConfig(ModelOptions):
     """Options of `Auto`."""
 
-    budget_minutes: float = Field(15.0, gt=0)  # for all that is tried, about
-    candidates: tuple[str, ...] | None = None  # what is tried, in this order; None: what suits
+    budget_minutes: float = Field(15.0, gt=0, le=100_000)  # for all that is tried, about
+    candidates: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=32
+    )  # what is tried, in this order; None: what suits
 
     @field_validator("candidates")
     @classmethod

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
+from stgraph import blending
 from stgraph.blending import Judge, _fit, _least_error, _on_simplex, fit_weights
 from stgraph.graph import STGraph
 from stgraph.inputs import Source, fit_inputs
+from stgraph.layout import layout_of
+from stgraph.models.build import build_predictor
 from stgraph.windows import Windows
 
 W, H = 6, 4
@@ -97,6 +100,22 @@ def test_a_forecast_with_next_to_no_weight_is_left_out(judge) -> None:
     errors = [noise(judge, 1.0, 0), noise(judge, 1.0, 1), noise(judge, 50.0, 2)]
     weights, _ = fit_weights(errors, judge)
     assert (weights[2] == 0).all()
+
+
+def test_large_graphs_are_judged_on_some_nodes_of_enough_windows(make_signal, monkeypatch) -> None:
+    """Protects the choice on large graphs: one window would always leave the safe choice."""
+    monkeypatch.setattr(blending, "_VALUES", 2 * H * 40)
+    graph = make_signal(5, 24 * 12, n_targets=2, missing=0.1)
+    judge = judge_of(graph)
+    assert len(judge.windows) == 24
+    assert judge.mask.shape == (24, H, 1, 2)
+    source = judge.windows.source
+    predictor = build_predictor("persistence", {}, source.inputs, layout=layout_of(graph))
+    errors = judge.errors(predictor)
+    assert errors.shape == (24, H, 1, 2, 1)
+    assert (errors[~judge.mask] == 0).all()
+    _, shares = fit_weights([errors + noise(judge, 9, 0), errors * 0], judge, base=0)
+    assert (shares > 0.5).all()
 
 
 def test_too_few_windows_leave_the_safe_choice(make_signal) -> None:

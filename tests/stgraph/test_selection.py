@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from stgraph import training
 from stgraph.backtesting import evaluate
 from stgraph.checkpoint import load_forecaster, save_forecaster
 from stgraph.config import HeadConfig, TrainConfig
-from stgraph.errors import CheckpointError, ConfigError, InputError
+from stgraph.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    MissingExtraError,
+    TrainingError,
+)
 from stgraph.forecasting import Forecaster
 from stgraph.graph import STGraph
 from stgraph.models.build import read_options
@@ -139,6 +146,23 @@ def test_members_of_another_job_are_refused(make_signal, tmp_path) -> None:
     ensemble(graph, TINY, "ridge", folder=tmp_path, train=train)  # afresh
 
 
+def test_a_new_job_forgets_the_members_of_an_older_one(make_signal, tmp_path, monkeypatch) -> None:
+    """Or it could not be resumed: what it has not reached yet would still be of the older job."""
+    graph = make_signal(4, 24 * 10)
+    ensemble(graph, "ridge", TINY, folder=tmp_path)
+    train = TRAIN.model_copy(update={"learning_rate": 1e-3})
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    learn = training.learn
+    monkeypatch.setattr(training, "learn", die)
+    with pytest.raises(KeyboardInterrupt):
+        ensemble(graph, "ridge", TINY, folder=tmp_path, train=train)
+    monkeypatch.setattr(training, "learn", learn)
+    ensemble(graph, "ridge", TINY, folder=tmp_path, train=train, resume=True)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -157,6 +181,19 @@ def test_wrong_members_are_refused_before_anything_is_fitted(options, match) -> 
 def test_wrong_options_of_a_member_are_refused_before_any_is_trained(make_signal) -> None:
     with pytest.raises(ConfigError, match="hiden_size"):
         ensemble(make_signal(4), TINY, {"name": "gcn_lstm", "options": {"hiden_size": 3}})
+
+
+def test_a_missing_package_is_said_before_any_member_is_trained(make_signal, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    monkeypatch.setattr(training, "learn", lambda *_, **__: pytest.fail("a member was trained"))
+    with pytest.raises(MissingExtraError, match="boost"):
+        ensemble(make_signal(4, 24 * 10), TINY, "lightgbm")
+
+
+@pytest.mark.parametrize("options", [{"candidates": ()}, {"budget_minutes": float("inf")}])
+def test_a_choice_without_limits_or_candidates_is_refused(options) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        read_options("auto", options)
 
 
 # ------------------------------------------------------------------------------ automatic choice
@@ -255,6 +292,30 @@ def test_a_candidate_that_does_not_fit_the_data_is_a_row(make_signal) -> None:
     row = forecaster.notes["tried"][1]
     assert row["validation_error"] is None
     assert "grid" in row["why_not"]
+
+
+def test_a_network_whose_training_fails_does_not_end_the_others(make_signal, monkeypatch) -> None:
+    """Protects what was fitted so far: one diverging candidate is a row, not the end."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise TrainingError("the loss is nan")
+
+    monkeypatch.setattr(training, "learn", fail)
+    forecaster = auto(make_signal(4, 24 * 10), "persistence", "identity_mlp")
+    assert forecaster.notes["tried"][1]["why_not"] == "the loss is nan"
+    assert [member.name for member in forecaster.members] == ["persistence"]
+
+
+def test_forecasts_that_are_no_numbers_do_not_count(make_signal, monkeypatch) -> None:
+    from stgraph.models.baselines import SeasonalNaive
+
+    def broken(self: Any, x: Any, u: Any, *_: Any) -> Any:
+        return torch.full((*u.shape[:3], 1), torch.nan)
+
+    monkeypatch.setattr(SeasonalNaive, "forward", broken)
+    forecaster = auto(make_signal(4, 24 * 10), "seasonal_naive", "persistence")
+    assert "no numbers" in forecaster.notes["tried"][0]["why_not"]
+    assert [member.name for member in forecaster.members] == ["persistence"]
 
 
 # ------------------------------------------------------------------------------ real data
