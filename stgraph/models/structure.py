@@ -29,6 +29,7 @@ _EXACT_PAIRS = 4_000_000  # or pairs of nodes: always up to 2,000 nodes
 _N_PROBES = 64  # random signs per node at once beyond that
 _N_ROUNDS = 4
 _DENSE_NODES = 500  # eigenvectors of all nodes at once up to here, of a few above
+_MOST_UNLIKE = 1e3  # conductors of so many typical ones are as good as any, of so few as none
 _SIMPLE_GAP = 1e-3  # eigenvalues that differ by a smaller share count as the same
 
 
@@ -184,10 +185,11 @@ def _estimated_returns(walk: csr_array, n_steps: int) -> list[Numbers]:
 def laplacian_encoding(matrix: csr_array, size: int) -> Numbers:
     """Return eigenvectors of the normalised Laplacian of the largest connected part.
 
-    Those of the smallest eigenvalues but the first, scaled to a mean square of 1 (Dwivedi and
-    Bresson, 2020). The sign of each is such that its third moment is positive, and eigenvectors
-    that are not determined by the graph, because their eigenvalue is repeated or because they are
-    their own mirror image, are zero: so relabelling the nodes relabels the encoding.
+    Of several of the same size, the heaviest. Those of the smallest eigenvalues but the first,
+    scaled to a mean square of 1 (Dwivedi and Bresson, 2020). The sign of each is such that its
+    third moment is positive, and eigenvectors that are not determined by the graph, because their
+    eigenvalue is repeated or because they are their own mirror image, are zero: so relabelling the
+    nodes relabels the encoding.
 
     Parameters
     ----------
@@ -202,8 +204,7 @@ def laplacian_encoding(matrix: csr_array, size: int) -> Numbers:
         (N, `size`), zero at nodes outside the largest part.
     """
     both = csr_array(matrix + matrix.T)
-    _, label = csgraph.connected_components(both, directed=False)
-    nodes = np.flatnonzero(label == np.bincount(label).argmax()) if len(label) else label
+    nodes = _largest_part(both)
     encoding = np.zeros((matrix.shape[0], size))
     if len(nodes) < 3:
         return encoding
@@ -216,6 +217,13 @@ def laplacian_encoding(matrix: csr_array, size: int) -> Numbers:
     vectors[:, (gap < _SIMPLE_GAP) | (np.abs(skew) < 1e-4)] = 0
     encoding[nodes, : vectors.shape[1]] = vectors
     return encoding
+
+
+def _largest_part(both: csr_array) -> Buckets:
+    """Return the nodes of the connected part with most nodes, of several the heaviest one."""
+    _, label = csgraph.connected_components(both, directed=False)
+    weight = np.bincount(label, weights=np.asarray(both.sum(axis=1)).ravel())
+    return np.flatnonzero(label == np.lexsort((weight, np.bincount(label)))[-1])
 
 
 def _smallest_eigenvectors(part: csr_array, count: int) -> tuple[Numbers, Numbers]:
@@ -264,12 +272,14 @@ def resistance_buckets(matrix: csr_array) -> Buckets:
     n_nodes = matrix.shape[0]
     if matrix.nnz == 0:
         return np.where(np.eye(n_nodes, dtype=bool), 0, N_BUCKETS - 1)
-    both = csr_array((matrix + matrix.T) / 2)
-    unit = np.median(1 / matrix.data)
+    both = (matrix + matrix.T) / 2 * np.median(1 / matrix.data)
+    # numbers of too many sizes have no inverse, and buckets do not tell them apart
+    both.data = np.where(both.data * _MOST_UNLIKE < 1, 0, both.data.clip(max=_MOST_UNLIKE))
+    both.eliminate_zeros()
     _, label = csgraph.connected_components(both, directed=False)
     together = label[:, None] == label
     # a constant per connected part makes the matrix regular, and cancels out of the differences
-    inverse = np.linalg.inv(unit * csgraph.laplacian(both.toarray()) + together)
+    inverse = np.linalg.inv(csgraph.laplacian(both.toarray()) + together)
     diagonal = np.diag(inverse)
     resistance = np.where(together, diagonal[:, None] + diagonal - 2 * inverse, np.inf)
     resistance[resistance < 1e-9] = 0

@@ -124,6 +124,17 @@ def test_nodes_outside_the_largest_part_have_no_eigenvectors() -> None:
     assert np.abs(code[:4]).sum() > 0
 
 
+def test_of_parts_of_the_same_size_the_heaviest_is_encoded() -> None:
+    """Protects relabelling: which part comes first is chance."""
+    path = ((0, 1, 1.0), (1, 2, 1.0), (2, 3, 0.2))
+    heavier = tuple((a + 4, b + 4, 2 * weight) for a, b, weight in path)
+    matrix = graph(8, *path, *heavier)
+    order = np.arange(8)[::-1]
+    for at, labelled in enumerate((relabel(matrix, order), matrix)):
+        encoded = (laplacian_encoding(labelled, 1) != 0).ravel()
+        assert encoded.tolist() == 4 * [at == 0] + 4 * [at == 1]
+
+
 @pytest.mark.parametrize("n_nodes", [1, 2, 3])
 def test_tiny_graphs_have_encodings_of_the_same_size(n_nodes: int) -> None:
     code = Places(4, 5)(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0), n_nodes)
@@ -174,6 +185,19 @@ def test_two_ways_resist_less_than_one() -> None:
     line = graph(3, (0, 1, 1.0), (1, 0, 1.0), (1, 2, 1.0), (2, 1, 1.0))
     assert resistance_buckets(line)[0].tolist() == [0, 2, 3]
     assert resistance_buckets(graph(2)).tolist() == [[0, N_BUCKETS - 1], [N_BUCKETS - 1, 0]]
+
+
+def test_hardly_a_conductor_is_none_and_a_perfect_one_is_near() -> None:
+    """Protects kernels of lengths, whose similarities fall below what an inverse can hold."""
+    usual = [(0, 1, 1.0), (1, 0, 1.0), (4, 5, 1.0), (5, 4, 1.0)]
+    odd = graph(6, *usual, (1, 2, 1e-28), (2, 1, 1e-28), (2, 3, 1e25), (3, 2, 1e25))
+    none = N_BUCKETS - 1
+    assert resistance_buckets(odd)[:4, :4].tolist() == [
+        [0, 2, none, none],
+        [2, 0, none, none],
+        [none, none, 0, 1],
+        [none, none, 1, 0],
+    ]
 
 
 def test_pairs_are_neighbours_both_ways_and_the_node_itself() -> None:
