@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from stgraph.errors import ConfigError
 from stgraph.models.causal import CausalConv, plan_steps
 from stgraph.models.decoder import Decoder
 from stgraph.models.options import DecoderOptions
@@ -47,6 +48,11 @@ class TDNN(nn.Module):
         channels = config.n_channels
         delays = config.delays or _contexts_for(sizes.window)
         plan = plan_steps(sizes.window, delays)
+        if not all(plan):
+            raise ConfigError(
+                f"`delays` {delays} look behind all of a window of {sizes.window} steps; give some "
+                "layer smaller ones, or None"
+            )
         self._first = list(plan[0])
         layers: list[nn.Module] = []
         for level, taps in enumerate(delays):

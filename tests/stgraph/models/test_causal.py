@@ -132,6 +132,12 @@ def test_tdnn_looks_at_the_given_delays() -> None:
     assert seen.tolist() == [11 - 7, 11 - 5, 11 - 2, 11]
 
 
+def test_delays_that_look_behind_the_window_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"`delays` \(\(0, 1\), \(5,\)\).*window of 5 steps"):
+        build("tdnn", 5, delays=[[0, 1], [5]])
+    build("tdnn", 6, delays=[[0, 1], [5]])
+
+
 def test_default_delays_read_every_step_once() -> None:
     sizes = Sizes(n_nodes=2, window=12, horizon=1, n_past=1, n_future=0, n_outputs=1)
     widths = [
