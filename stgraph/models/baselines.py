@@ -11,26 +11,23 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from stgraph.errors import InputError
+from stgraph.models.options import ModelOptions
 from stgraph.models.sizes import Sizes
 from stgraph.windows import Batch
 
 _MAX_VAR_INPUTS = 5000
 
 
-class NoOptions(BaseModel):
+class NoOptions(ModelOptions):
     """Options of a baseline that has none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class RidgeConfig(BaseModel):
+class RidgeConfig(ModelOptions):
     """Options of the linear baselines."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     penalty: float = Field(1.0, gt=0)  # added to the diagonal, per 1,000 windows
     n_lags: int | None = Field(None, ge=1)  # past steps used; None: the window, for VAR 3

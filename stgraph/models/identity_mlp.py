@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from stgraph.models.future import KnownFuture
 from stgraph.models.layers import DirectHead, ResidualMLP
+from stgraph.models.options import ModelOptions
 from stgraph.models.sizes import Sizes
 
 
-class IdentityMLPConfig(BaseModel):
+class IdentityMLPConfig(ModelOptions):
     """Options of `IdentityMLP`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden_size: int = Field(64, ge=1, le=4096)  # state per node
     n_layers: int = Field(3, ge=1, le=32)

@@ -27,7 +27,7 @@ class ResidualMLP(nn.Module):
 class DirectHead(nn.Module):
     """All horizons at once from one state per node: (B, N, D) -> (B, H, N, C).
 
-    Starts at zero, so that an untrained model forecasts its anchor.
+    Starts near zero, so that an untrained model forecasts its anchor.
     """
 
     def __init__(self, size: int, *, horizon: int, n_outputs: int) -> None:
