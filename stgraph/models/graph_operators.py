@@ -383,7 +383,7 @@ def per_graph(
     if built_of_graph is None:
         built_of_graph = _REMEMBERED[edge_index] = {}
     key = (build, n_nodes, id(edge_weight))
-    state = (_version(edge_index), _version(edge_weight))
+    state = (version_of(edge_index), version_of(edge_weight))
     known = built_of_graph.get(key)
     if known is not None and known[0]() is edge_weight and known[1] == state:
         return cast(Built, known[2])
@@ -395,7 +395,7 @@ def per_graph(
     return built
 
 
-def _version(tensor: Tensor) -> int:
+def version_of(tensor: Tensor) -> int:
     """Return what changes when a tensor is changed in place; tensors of inference do not tell."""
     return -1 if tensor.is_inference() else tensor._version
 

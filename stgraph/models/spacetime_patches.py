@@ -15,6 +15,7 @@ from stgraph.errors import InputError
 from stgraph.graph import IntArray
 from stgraph.layout import Layout
 from stgraph.models.decoder import Decoder
+from stgraph.models.graph_operators import version_of
 from stgraph.models.layers import ResidualMLP
 from stgraph.models.options import DecoderOptions
 from stgraph.models.partitions import (
@@ -89,8 +90,8 @@ class SpacetimePatches(nn.Module):
             if config.node_embedding_size
             else None
         )
-        self._graph: Tensor | None = None
         self._partitions: list[Tensor] = []
+        self._cut_of: tuple[Tensor, int] | None = None  # edges, and how often they were changed
 
     def forward(self, x: Tensor, u: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         """Return all horizons of all nodes."""
@@ -118,14 +119,23 @@ class SpacetimePatches(nn.Module):
 
     def partitions(self, edge_index: Tensor) -> list[Tensor]:
         """Return both partitions, each (L, P) nodes, made once per graph or once for all."""
-        moved = self._partitions and self._partitions[0].device != edge_index.device
-        if not self._partitions or moved or (self.follows_edges and self._graph is not edge_index):
+        if not self._is_cut(edge_index):
             both = cut_twice(
                 self.layout, edge_index.cpu().numpy(), kind=self.kind, patch_size=self.patch_size
             )
             self._partitions = [torch.from_numpy(part).to(edge_index.device) for part in both]
-            self._graph = edge_index
+            if self.follows_edges:
+                self._cut_of = edge_index, version_of(edge_index)
         return self._partitions
+
+    def _is_cut(self, edge_index: Tensor) -> bool:
+        """Tell whether the partitions at hand are those of a graph, and where it is."""
+        if not self._partitions or self._partitions[0].device != edge_index.device:
+            return False
+        if self._cut_of is None:
+            return True
+        edges, version = self._cut_of
+        return edges is edge_index and version == version_of(edge_index)
 
 
 class PatchLayer(nn.Module):

@@ -105,6 +105,10 @@ def test_another_graph_is_cut_anew() -> None:
     assert model.partitions(RING) is first
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     assert not torch.equal(model.partitions(order[RING])[0], first[0])
+    edited = RING.clone()
+    assert torch.equal(model.partitions(edited)[0], first[0])
+    edited.copy_(order[RING])
+    assert not torch.equal(model.partitions(edited)[0], first[0])
     line = np.column_stack([np.arange(12.0), np.zeros(12)]).astype(np.float32)
     placed = model_on(Layout(12, line), patch_size=4)
     assert placed.partitions(RING) is placed.partitions(order[RING])
@@ -129,7 +133,7 @@ def test_mixed_precision_is_close() -> None:
 
 
 def test_memory_is_linear_in_the_number_of_nodes() -> None:
-    """20,000 nodes: no tensor is as large as a thousandth of nodes x nodes."""
+    """20,000 nodes: no tensor is as large as a hundredth of nodes x nodes."""
     n = 20_000
     rng = np.random.default_rng(0)
     model = model_on(Layout(n, rng.random((n, 2), dtype=np.float32)))
