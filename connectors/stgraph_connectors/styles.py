@@ -28,7 +28,7 @@ NO_DATA = "#c9c9c4"
 _SPEED_UNITS = {"km/h", "kmh", "kph", "kmph", "mph", "mi/h", "m/s", "kn", "knots"}
 _DELTA_WORDS = ("delta", "diff", "change", "anomaly", "residual", "bias", "skill")
 _ACRONYMS = {"mae", "rmse", "mape", "smape", "mase", "crps", "mse"}
-_ERROR_WORDS = _ACRONYMS | {"error", "width"}
+_ERROR_WORDS = _ACRONYMS | {"error", "width", "std"}
 _COVER = 1e9  # outermost class limits: a later forecast may leave today's range
 _SAMPLE = 200_000  # values looked at when breaks are chosen
 # classes tell values apart that differ enough to matter
@@ -99,6 +99,7 @@ class Classes:
     unit: str
     breaks: tuple[float, ...]  # (K-1,) ascending
     colours: tuple[str, ...]  # (K,) "#rrggbb", low to high
+    names: tuple[str, ...] = ()  # (K,) of the classes, where they have some of their own
 
     @property
     def title(self) -> str:
@@ -114,6 +115,8 @@ class Classes:
     @property
     def labels(self) -> tuple[str, ...]:
         """Return one legend text per class, without the unit."""
+        if self.names:
+            return self.names
         if not self.breaks:
             return ("all values",)
         numbers = [format_number(value, self.breaks) for value in self.breaks]
@@ -163,7 +166,7 @@ def classify_feature(graph: STGraph, style: Style | None = None) -> Classes:
     Parameters
     ----------
     graph
-        Any graph with a signal.
+        Any graph with a signal; the classes of a forecast of classes are those it was made with.
     style
         Wishes; None chooses everything.
 
@@ -178,8 +181,34 @@ def classify_feature(graph: STGraph, style: Style | None = None) -> Classes:
         The feature does not exist.
     """
     feature = main_feature(graph, style)
+    return classify_one(graph, feature, style)
+
+
+def classify_one(graph: STGraph, feature: Feature, style: Style | None = None) -> Classes:
+    """Return the classes of one feature of a graph; see `classify_feature`."""
+    names = graph.provenance.get("classes") or ()  # in words, of a forecast of classes
+    is_class = feature.name.endswith("_class") and len(names) > 1
+    if is_class and (style is None or style.breaks is None):
+        return _named_classes(feature, [printable(name) for name in names], style or Style())
     position = graph.feature_names.index(feature.name)
     return classify(graph.values[:, :, position], feature=feature, style=style)
+
+
+def _named_classes(feature: Feature, names: Sequence[str], style: Style) -> Classes:
+    """Return a colour for every class of a forecast, whether it is forecast anywhere or not."""
+    speed = any(names[0].endswith(f" {unit}") for unit in _SPEED_UNITS)
+    return Classes(
+        feature=feature.name,
+        label=printable(style.label or _readable(feature.name)),
+        unit="",
+        breaks=tuple(number + 0.5 for number in range(len(names) - 1)),
+        colours=_pick_colours(
+            style.ramp or ("traffic" if speed else "ember"),
+            len(names),
+            reverse=bool(style.reverse),
+        ),
+        names=tuple(names),
+    )
 
 
 def classify(values: npt.ArrayLike, *, feature: Feature, style: Style | None = None) -> Classes:

@@ -59,7 +59,7 @@ def test_no_class_is_narrower_than_half_a_per_cent_of_the_values() -> None:
     assert len(classes.breaks) == 6
 
 
-@pytest.mark.parametrize("name", ["mae", "rmse", "crps", "width", "absolute_error"])
+@pytest.mark.parametrize("name", ["mae", "rmse", "crps", "width", "absolute_error", "speed_std"])
 def test_an_error_in_the_unit_of_a_speed_is_no_speed(name: str) -> None:
     """Red for the best nodes and blue for the worst would be read the wrong way round."""
     classes = classify(np.linspace(0, 7, 200), feature=Feature(name, "mph"))
@@ -176,6 +176,29 @@ def test_the_plain_target_is_drawn_before_quantiles_and_inputs(graph: STGraph) -
     with pytest.raises(InputError, match="did you mean 'speed'"):
         main_feature(one, Style(feature="sped"))
     assert classify_feature(one).feature == "speed"
+
+
+@pytest.mark.parametrize(("unit", "low"), [("km/h", "#9e0b2f"), ("veh/h", "#fdd9a0")])
+def test_forecast_classes_have_their_names_and_a_colour_each(
+    graph: STGraph, unit: str, low: str
+) -> None:
+    """Nearly all nodes are in one class, as on most days; the few jams are what counts."""
+    values = np.full_like(graph.values, 2)
+    values[0, 0] = 0
+    names = [f"below 20 {unit}", f"20 to 40 {unit}", f"40 {unit} or more"]
+    forecast = graph.replace(
+        values=values,
+        mask=None,
+        features=(Feature("speed_class", "1"),),
+        provenance={"kind": "forecast", "classes": names},
+    )
+    classes = classify_feature(forecast)
+    assert classes.labels == tuple(names)
+    assert classes.index([0, 1, 2]).tolist() == [0, 1, 2]
+    assert len(set(classes.colours)) == 3
+    assert classes.colours[0] == low
+    by_hand = classify_feature(forecast, Style(breaks=(1.0,), ramp="tide"))
+    assert by_hand.labels == ("≤ 1", "> 1")
 
 
 def test_titles_are_words_with_units() -> None:

@@ -20,6 +20,7 @@ from stgraph_connectors.styles import (
     Style,
     classify,
     classify_feature,
+    classify_one,
     feature_title,
     main_feature,
     stem_of,
@@ -177,4 +178,4 @@ def _classes_like(classes: Classes, graph: STGraph, position: int, first: Featur
     if stem_of(feature.name) == stem_of(first.name):
         label = feature_title(replace(feature, unit=""))
         return replace(classes, feature=feature.name, label=label)
-    return classify(graph.values[:, :, position], feature=feature)
+    return classify_one(graph, feature)
