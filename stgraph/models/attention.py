@@ -61,14 +61,16 @@ class SpaceAttention(nn.Module):
     def forward(self, state: Tensor, pairs: Pairs) -> Tensor:
         """Return the new states."""
         normal = self.norm(state)
-        query = self._heads(self.query(normal))  # (B, h, N, D / h)
-        key, value = (self._heads(part) for part in self.key_value(normal).chunk(2, dim=-1))
+        query = _heads(self.query(normal), self.n_heads)  # (B, h, N, D / h)
+        key, value = (
+            _heads(part, self.n_heads) for part in self.key_value(normal).chunk(2, dim=-1)
+        )
         if self.tokens is not None:
-            probe = self._heads(self.tokens.expand(len(state), -1, -1).to(normal.dtype))
+            probe = _heads(self.tokens.expand(len(state), -1, -1).to(normal.dtype), self.n_heads)
             pooled = functional.scaled_dot_product_attention(probe, key, value)
             joined = pooled.transpose(1, 2).flatten(2)  # (B, m, D)
             far_key, far_value = (
-                self._heads(part) for part in self.key_value(joined).chunk(2, dim=-1)
+                _heads(part, self.n_heads) for part in self.key_value(joined).chunk(2, dim=-1)
             )
         else:
             far_key = far_value = key[:, :, :0]
@@ -89,11 +91,6 @@ class SpaceAttention(nn.Module):
         if self.near_back is not None:
             bias = bias + self.near_back[:, pairs.back]
         return bias.to(dtype)
-
-    def _heads(self, state: Tensor) -> Tensor:
-        """Return (B, N, D) as (B, h, N, D / h)."""
-        n_batch, n_rows, _ = state.shape
-        return state.reshape(n_batch, n_rows, self.n_heads, -1).transpose(1, 2)
 
 
 def _to_all(
@@ -137,7 +134,10 @@ def _to_neighbours(
 
 
 class TimeAttention(nn.Module):
-    """Every step of a window attends to all steps: (B * N, W, D) -> (B * N, W, D)."""
+    """Every step of a window, or the last one alone, attends to all steps.
+
+    Shapes: (B * N, W, D) -> (B * N, W, D), or (B * N, 1, D).
+    """
 
     def __init__(self, size: int, *, n_heads: int, dropout: float) -> None:
         super().__init__()
@@ -148,12 +148,19 @@ class TimeAttention(nn.Module):
         self.key_value = nn.Linear(size, 2 * size, bias=False)
         self.out = nn.Linear(size, size)
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """Return the new steps."""
+    def forward(self, steps: Tensor, *, only_last: bool = False) -> Tensor:
+        """Return the new steps, or the last one."""
         normal = self.norm(steps)
-        parts = (self.query(normal), *self.key_value(normal).chunk(2, dim=-1))
-        rows = (*steps.shape[:2], self.n_heads, -1)
-        query, key, value = (part.reshape(rows).transpose(1, 2) for part in parts)
+        asking = normal[:, -1:] if only_last else normal
+        steps = steps[:, -1:] if only_last else steps
+        parts = (self.query(asking), *self.key_value(normal).chunk(2, dim=-1))
+        query, key, value = (_heads(part, self.n_heads) for part in parts)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         moved: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return steps + functional.dropout(moved, self.dropout, self.training)
+
+
+def _heads(state: Tensor, n_heads: int) -> Tensor:
+    """Return (B, N, D) as (B, h, N, D / h)."""
+    n_batch, n_rows, _ = state.shape
+    return state.reshape(n_batch, n_rows, n_heads, -1).transpose(1, 2)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stgraph.models.attention import FeedForward, SpaceAttention, TimeAttention
 from stgraph.models.decoder import Decoder
 from stgraph.models.graph_operators import per_graph
-from stgraph.models.options import DecoderOptions
+from stgraph.models.options import DecoderOptions, check_heads
 from stgraph.models.sizes import Sizes
 from stgraph.models.structure import Distance, Pairs, Places, Reach
 
@@ -31,11 +31,8 @@ class GraphTransformerConfig(DecoderOptions):
     local_above: int = Field(1000, ge=0, le=2000)  # nodes; then neighbours and tokens only
 
     @model_validator(mode="after")
-    def _heads_share_the_state(self) -> Self:
-        if self.hidden_size % self.n_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is no multiple of n_heads {self.n_heads}"
-            )
+    def _heads_divide(self) -> Self:
+        check_heads("hidden_size", self.hidden_size, self.n_heads)
         return self
 
 

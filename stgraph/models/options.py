@@ -16,6 +16,14 @@ class ModelOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def check_heads(name: str, size: int, n_heads: int) -> None:
+    """Refuse heads of attention among which the numbers of an option cannot be shared out."""
+    if size % n_heads:
+        raise ValueError(
+            f"`{name}` {size} is no multiple of `n_heads` {n_heads}; choose numbers that divide"
+        )
+
+
 class DecoderOptions(ModelOptions):
     """Options of `Decoder`, which every family ends with."""
 

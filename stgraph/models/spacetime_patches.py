@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from stgraph.layout import Layout
 from stgraph.models.decoder import Decoder
 from stgraph.models.graph_operators import version_of
 from stgraph.models.layers import ResidualMLP
-from stgraph.models.options import DecoderOptions
+from stgraph.models.options import DecoderOptions, check_heads
 from stgraph.models.partitions import (
     Points,
     complete_places,
@@ -41,11 +41,8 @@ class SpacetimePatchesConfig(DecoderOptions):
     partition: Partition = "auto"  # blocks of a grid's cells, else by place, else by the graph
 
     @model_validator(mode="after")
-    def _check_heads(self) -> SpacetimePatchesConfig:
-        if self.hidden_size % self.n_heads:
-            raise ValueError(
-                f"`hidden_size` is {self.hidden_size}, no multiple of `n_heads` {self.n_heads}"
-            )
+    def _heads_divide(self) -> Self:
+        check_heads("hidden_size", self.hidden_size, self.n_heads)
         return self
 
 

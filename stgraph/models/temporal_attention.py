@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
+from stgraph.models.attention import FeedForward, TimeAttention
 from stgraph.models.decoder import Decoder
-from stgraph.models.options import DecoderOptions
+from stgraph.models.options import DecoderOptions, check_heads
 from stgraph.models.sizes import Sizes
 
 
@@ -20,13 +22,8 @@ class TemporalAttentionConfig(DecoderOptions):
     n_attention_layers: int = Field(2, ge=1, le=32)
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> TemporalAttentionConfig:
-        """Refuse channels that cannot be shared out among the heads."""
-        if self.n_channels % self.n_heads:
-            raise ValueError(
-                f"`n_channels` {self.n_channels} is no multiple of `n_heads` {self.n_heads}; "
-                "choose numbers that divide"
-            )
+    def _heads_divide(self) -> Self:
+        check_heads("n_channels", self.n_channels, self.n_heads)
         return self
 
 
@@ -53,9 +50,12 @@ class TemporalAttention(nn.Module):
         size = config.n_channels
         self.embed = nn.Linear(sizes.n_past, size)
         self.age = nn.Parameter(0.1 * torch.randn(sizes.window, size))
-        self.layers = nn.ModuleList(
-            _Layer(size, n_heads=config.n_heads, dropout=config.dropout)
+        self.attention = nn.ModuleList(
+            TimeAttention(size, n_heads=config.n_heads, dropout=config.dropout)
             for _ in range(config.n_attention_layers)
+        )
+        self.feed_forward = nn.ModuleList(
+            FeedForward(size, dropout=config.dropout) for _ in range(config.n_attention_layers)
         )
         self.norm = nn.LayerNorm(size)
         self.decoder = Decoder(sizes, config, in_size=size)
@@ -64,44 +64,10 @@ class TemporalAttention(nn.Module):
         """Return all horizons of all nodes."""
         series = x.permute(0, 2, 1, 3).flatten(0, 1)  # (B * N, W, F)
         tokens = self.embed(series) + self.age
-        for number, layer in enumerate(self.layers, start=1):
-            tokens = layer(tokens, only_last=number == len(self.layers))
+        layers = zip(self.attention, self.feed_forward, strict=True)
+        for number, (attend, feed_forward) in enumerate(layers, start=1):
+            tokens = attend(tokens, only_last=number == len(self.attention))
+            tokens = feed_forward(tokens)
         encoded = self.norm(tokens[:, -1]).view(len(x), x.shape[2], -1)  # (B, N, C)
         forecast: Tensor = self.decoder(encoded, u, edge_index, edge_weight)
         return forecast
-
-
-class _Layer(nn.Module):
-    """Attention of all steps, or of the last one alone, to all steps; then a perceptron."""
-
-    def __init__(self, size: int, *, n_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.norm = nn.LayerNorm(size)
-        self.query = nn.Linear(size, size)
-        self.key_value = nn.Linear(size, 2 * size)
-        self.out = nn.Linear(size, size)
-        self.dropout = nn.Dropout(dropout)
-        self.feed = nn.Sequential(
-            nn.LayerNorm(size),
-            nn.Linear(size, 2 * size),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * size, size),
-        )
-
-    def forward(self, tokens: Tensor, *, only_last: bool) -> Tensor:
-        """Return the tokens (M, W, D), or the last one (M, 1, D)."""
-        normal = self.norm(tokens)
-        if only_last:
-            tokens = tokens[:, -1:]
-        query = self._heads(self.query(normal[:, -1:] if only_last else normal))
-        key, value = self.key_value(normal).chunk(2, dim=-1)
-        seen = functional.scaled_dot_product_attention(query, self._heads(key), self._heads(value))
-        tokens = tokens + self.dropout(self.out(seen.transpose(1, 2).flatten(2)))
-        out: Tensor = tokens + self.feed(tokens)
-        return out
-
-    def _heads(self, part: Tensor) -> Tensor:
-        """Return (M, heads, S, D / heads)."""
-        return part.view(*part.shape[:2], self.n_heads, -1).transpose(1, 2)

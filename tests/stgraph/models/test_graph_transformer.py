@@ -145,5 +145,5 @@ def test_mixed_precision_and_double(local_above: int) -> None:
 
 
 def test_heads_share_the_state() -> None:
-    with pytest.raises(ConfigError, match="hidden_size 10 is no multiple of n_heads 4"):
+    with pytest.raises(ConfigError, match="`hidden_size` 10 is no multiple of `n_heads` 4"):
         read_options("graph_transformer", {"hidden_size": 10})
