@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from stgraph.config import JobConfig
+from stgraph.config import JobConfig, WindowsConfig
 from stgraph.errors import ConfigError, InputError, UnknownNameError, nearest_name
 from stgraph.preprocessing.splits import Split
+from stgraph.report import Report
 
 if TYPE_CHECKING:  # torch is loaded when something is fitted
     from stgraph.evaluation import Evaluation
@@ -231,12 +232,7 @@ def run_published(config: JobConfig) -> Benchmark:
     from stgraph.pipeline import load_graph
     from stgraph.training import fit
 
-    windows = config.windows
-    if (windows.window, windows.horizon) != (WINDOW, HORIZON):
-        raise ConfigError(
-            f"`windows` asks for {windows.window} steps to {windows.horizon}; the published "
-            f"protocol is {WINDOW} to {HORIZON}: leave it out"
-        )
+    _check_protocol(config)
     dataset = str(config.data.options.get("dataset"))
     graph = load_graph(config)
     split = split_published(graph.n_steps, dataset)
@@ -246,6 +242,8 @@ def run_published(config: JobConfig) -> Benchmark:
         model=config.model,
         scaler=config.prepare.scaler,
         holidays=config.prepare.holidays,
+        use_filled=config.prepare.gaps is not None,
+        head=config.head,
         train=config.train,
         split=split,
     )
@@ -255,3 +253,19 @@ def run_published(config: JobConfig) -> Benchmark:
     evaluation = evaluate(forecaster, graph, baselines=baselines, starts=split.test)
     complete = bool(graph.provenance.get("complete"))
     return Benchmark(dataset, evaluation, split, complete, seconds)
+
+
+def _check_protocol(config: JobConfig) -> None:
+    """Refuse a job that is measured otherwise than the published models were."""
+    report, windows = Report(), config.windows
+    if windows != WindowsConfig():
+        what = f"asks for {windows.window} steps to {windows.horizon}, split {windows.fractions}"
+        todo = f"the published protocol is {WINDOW} to {HORIZON} with its own split: leave it out"
+        report.error("[windows]", what, todo)
+    if config.head.kind == "classes":
+        todo = "errors of numbers are published: choose another one, or leave it out"
+        report.error("[head] `kind`", 'is "classes"', todo)
+    if config.prepare.outliers is not None:
+        todo = "the published protocol measures every reading but 0: leave it out"
+        report.error("[prepare] `outliers`", "would hide readings of the test", todo)
+    report.raise_errors(ConfigError, title="the job is not the published benchmark")

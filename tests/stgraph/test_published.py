@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stgraph import training
 from stgraph.cli import main
 from stgraph.errors import InputError, UnknownNameError
 from stgraph.published import SHARES, SOURCES, published_table, split_published
@@ -122,6 +123,12 @@ def test_a_run_on_flows_as_json(capsys: Capture) -> None:
         (["metrla", "--data", "a.h5"], "no benchmark is called 'metrla'"),
         (["metr-la", "--data", "a.h5"], "a.h5: no such file"),
         (["metr-la", "--data", "b.h5", "--set=windows.window=6"], "protocol is 12 to 12"),
+        (["metr-la", "--data", "b.h5", "--set=windows.fractions=[0.6,0.2,0.2]"], "its own split"),
+        (["metr-la", "--data", "b.h5", "--set=prepare.outliers={}"], "every reading but 0"),
+        (
+            ["metr-la", "--data", "b.h5", "--set=head.kind=classes", "--set=head.edges=[30,50]"],
+            "errors of numbers are published",
+        ),
         (["metr-la", "--data", "b.h5", "--model", "gcnlstm"], "did you mean 'gcn_lstm'"),
         (["metr-la", "--data", "b.h5", "--graph", "none.pkl"], "none.pkl: no such file"),
         (["metr-la"], "--data"),
@@ -132,6 +139,27 @@ def test_wrong_calls_are_one_message(arguments: list[str], message: str, capsys:
     write_speeds(Path("b.h5"), n_steps=100)
     assert main(["benchmark", *arguments, "-q"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_head_of_the_job_is_the_one_that_is_measured(monkeypatch) -> None:
+    from stgraph.configfile import check_tables
+    from stgraph.published import run_published
+
+    write_speeds(Path("b.h5"), n_steps=400)
+    tables = {
+        "data": {"connector": "published", "dataset": "metr-la", "path": "b.h5"},
+        "graph": {"method": "given"},
+        "model": {"name": "persistence"},
+        "head": {"kind": "gaussian"},
+        "evaluate": {"baselines": []},
+    }
+    heads = []
+    fit = training.fit
+    monkeypatch.setattr(
+        training, "fit", lambda *args, **given: heads.append(given["head"]) or fit(*args, **given)
+    )
+    run_published(check_tables(tables, name="job", title="no", folder=Path.cwd()))
+    assert [head.kind for head in heads] == ["gaussian"]
 
 
 def test_an_error_per_horizon_is_that_of_the_single_step(capsys: Capture) -> None:
