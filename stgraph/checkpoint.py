@@ -92,13 +92,14 @@ def load_forecaster(folder: str | Path) -> Forecaster:
     Raises
     ------
     CheckpointError
-        The folder holds no model, a damaged one, or one of a newer version.
+        The folder holds no model, a damaged one, or one of another format.
     """
     folder = Path(folder)
     document = _read_document(folder)
     arrays = read_arrays(folder / _WEIGHTS_FILE)
     try:
-        forecaster = _restore(document, arrays)
+        with torch.random.fork_rng(devices=[]):  # building a model draws weights
+            forecaster = _restore(document, arrays)
         if read_header(folder / _WEIGHTS_FILE).get(_DIGEST_KEY) != _digest(document):
             raise ValueError(f"{_MODEL_FILE} and {_WEIGHTS_FILE} do not belong together")
         return forecaster
@@ -263,8 +264,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read ({error}); fit the model again") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {found!r}, this version reads {FORMAT}; "
-            "upgrade stgraph-gis or fit the model again"
-        )
+        is_newer = isinstance(found, int) and found > FORMAT
+        todo = "upgrade stgraph-gis" if is_newer else "fit the model again"
+        raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT}; {todo}")
     return dict(document)

@@ -19,7 +19,8 @@ class ClassErrors:
     """How often each class came true when another was forecast, per horizon and node.
 
     All measures but the log loss follow from these counts. Recall and F1 are 0 for a class that
-    came true and was never forecast; classes that did not occur are left out of means over classes.
+    came true and was never forecast. Means over classes leave out those of which there is none: in
+    recall those that never came true, in F1 those that were never forecast either.
     """
 
     counts: Counts  # (H, N, K came true, K forecast)

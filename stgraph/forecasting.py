@@ -179,8 +179,10 @@ class Forecaster:
         out = self.calibration.apply(answer, self.inputs.lower)
         if self.head.kind != "gaussian":
             return out
-        low, high = (out[..., self.head.suffixes.index(name)] for name in ("_q10", "_q90"))
-        deviation = (high - low)[..., None] / np.float32(_WIDTH_OF_NORMAL)
+        _, low, middle, high = np.moveaxis(out[..., self.head.main_positions], -1, 0)
+        # where the lower half is cut off at the smallest value, the upper one stands for it
+        width = np.where(low > self.inputs.lower, high - low, 2 * (high - middle))
+        deviation = width[..., None] / np.float32(_WIDTH_OF_NORMAL)
         return np.concatenate([out, deviation], axis=-1)
 
     def _doubts(self, graph: STGraph, origin: int) -> Report:

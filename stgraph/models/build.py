@@ -117,6 +117,7 @@ def read_options(name: str, options: Mapping[str, Any]) -> BaseModel:
                 hint = nearest_name(key, config_class.model_fields)
                 report.error(f"`{key}`", f"is no option of {name}{hint}", "remove or rename it")
             else:
-                report.error(f"`{key}`", f"is {problem['input']!r}", problem["msg"])
+                todo = problem["msg"].removeprefix("Value error, ")
+                report.error(f"`{key}`", f"is {problem['input']!r}", todo)
         report.raise_errors(ConfigError, title=f"options of model {name!r}")
         raise

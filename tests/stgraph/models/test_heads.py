@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from learned_models import SMALL
 from pydantic import ValidationError
 from torch import nn
 
+from stgraph.calibration import Calibration
 from stgraph.checkpoint import load_forecaster, save_forecaster
 from stgraph.config import HeadConfig, TrainConfig
 from stgraph.errors import InputError
@@ -275,6 +277,16 @@ def test_the_forecast_says_the_standard_deviation(make_signal) -> None:
     assert (deviation > 0).all()
     np.testing.assert_allclose(high - low, 2 * 1.2815516 * deviation, rtol=1e-4)
     assert ((low < mean) & (mean < high)).all()
+
+
+def test_the_standard_deviation_does_not_shrink_where_values_end(make_signal) -> None:
+    """A lower quantile that is cut off at 0 says nothing about how wide the distribution is."""
+    forecaster = trained(make_signal(3), HEADS["gaussian"])
+    assert forecaster.inputs.lower[0] == 0
+    answer = np.array([-3.0, 1.0, 5.0], dtype=np.float32).reshape(1, 1, 1, 1, 3).repeat(H, axis=1)
+    identity = Calibration.identity(H, 1)
+    shown = replace(forecaster, calibration=identity)._finish(answer)[0, 0, 0, 0]
+    np.testing.assert_allclose(shown, [1, 0, 1, 5, 4 / 1.28155], rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------ classes
