@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from stgraph.models.decoder import Decoder
 from stgraph.models.graph_operators import DiffusionMix
 from stgraph.models.options import Convolution, DecoderOptions
+from stgraph.models.recurrent import NodeLSTM
 from stgraph.models.sizes import Sizes
 
 _SERIES_AT_ONCE = 1 << 14  # more go through the LSTM in parts, computed again for the gradient
@@ -51,7 +52,7 @@ class GCNLSTM(nn.Module):
             kind = config.mix_inputs
             self.mix = DiffusionMix(sizes.n_nodes, n_hops=config.n_hops, convolution=kind)
             in_size *= self.mix.n_supports
-        layer = nn.LSTM if config.cell == "lstm" else nn.GRU
+        layer = NodeLSTM if config.cell == "lstm" else nn.GRU
         self.lstm = layer(in_size, hidden, num_layers=config.n_lstm_layers)
         self.decoder = Decoder(sizes, config, in_size=hidden)
 
@@ -70,7 +71,7 @@ class GCNLSTM(nn.Module):
     def _encode(self, series: Tensor) -> Tensor:
         """Return the last state of each series, (W, R, F) -> (R, D); in parts where many.
 
-        The LSTM keeps some 50 kB of each series for the gradient, which a hundred thousand nodes
+        The recurrence keeps 20 to 50 kB of each series for the gradient, which 100,000 nodes
         have no room for.
         """
         n_parts = -(-series.shape[1] // _SERIES_AT_ONCE)
@@ -84,5 +85,8 @@ class GCNLSTM(nn.Module):
 
     def _last_state(self, series: Tensor) -> Tensor:
         """Return the state of the last layer at the last step."""
+        if isinstance(self.lstm, NodeLSTM):
+            state: Tensor = self.lstm(series[None])[0]  # all series as nodes of one window
+            return state
         out: Tensor = self.lstm(series)[0][-1]
         return out
