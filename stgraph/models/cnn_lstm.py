@@ -11,6 +11,7 @@ from torch.nn import functional
 from stgraph.models.decoder import Decoder
 from stgraph.models.options import DecoderOptions
 from stgraph.models.raster import Raster
+from stgraph.models.recurrent import NodeLSTM
 from stgraph.models.sizes import Sizes
 
 
@@ -51,7 +52,7 @@ class CNNLSTM(nn.Module):
             nn.Conv2d(channels if i else first, channels, config.kernel_size, padding="same")
             for i in range(config.n_layers)
         )
-        self.lstm = nn.LSTM(channels, hidden, num_layers=config.n_lstm_layers, batch_first=True)
+        self.lstm = NodeLSTM(channels, hidden, num_layers=config.n_lstm_layers)
         self.decoder = Decoder(sizes, config, in_size=hidden)
 
     def forward(self, x: Tensor, u: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
@@ -62,8 +63,5 @@ class CNNLSTM(nn.Module):
             changed = functional.gelu(layer(images))
             images = images + changed if number else changed
         cells = self.raster.gather(images).view(n_batch, window, n_nodes, -1)
-        series = cells.transpose(1, 2).reshape(n_batch * n_nodes, window, -1)
-        out, _ = self.lstm(series)
-        encoded = out[:, -1].view(n_batch, n_nodes, -1)  # (B, N, D)
-        forecast: Tensor = self.decoder(encoded, u, edge_index, edge_weight)
+        forecast: Tensor = self.decoder(self.lstm(cells), u, edge_index, edge_weight)
         return forecast
