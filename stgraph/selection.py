@@ -45,7 +45,7 @@ FitOne = Callable[[Member, TrainConfig, Path | None], Forecaster]
 _BASELINES = ("persistence", "seasonal_naive", "weekly_profile", "profile_decay", "ridge")
 _MAX_NODES = {"ridge_node": 5000, "var": 300}  # above, they cost more than they are worth
 # learned families by what they usually gain per second, on graphs and on grids
-_FAMILIES = ("gcn_lstm", "identity_mlp", "graph_transformer", "spacetime_patches", "stgcn")
+_FAMILIES = ("graph_transformer", "gcn_lstm", "spacetime_patches", "identity_mlp", "t_gcn")
 _ON_GRIDS = ("gcn_lstm", "cnn_3d", "identity_mlp", "spacetime_patches")
 _ON_LARGE = ("identity_mlp", "gcn_lstm", "spacetime_patches")
 _LARGE = 2000  # nodes

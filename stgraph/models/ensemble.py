@@ -40,7 +40,7 @@ class EnsembleConfig(ModelOptions):
     """Options of `Ensemble`."""
 
     members: tuple[str | dict[str, Any], ...] = Field(
-        ("gcn_lstm", "gcn_lstm", "lightgbm"), min_length=1, max_length=32
+        ("graph_transformer", "gcn_lstm", "spacetime_patches"), min_length=1, max_length=32
     )  # names, or tables with `name`, `options` and `seed`
     weights: Literal["validated", "equal"] = "validated"  # fitted on the validation part, or alike
 
