@@ -26,7 +26,6 @@ from stgraph.errors import OutputError, STGraphError
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
     from stgraph.config import JobConfig
     from stgraph.evaluation import Evaluation
-    from stgraph.forecasting import Forecaster
     from stgraph.kriging.holdout import Holdout
 
 app = typer.Typer(
@@ -179,7 +178,7 @@ def fit(
     job = _read(config, changes, model=model, quiet=quiet)
     graph = pipeline.load_graph(job)
     forecaster = pipeline.fit_job(job, graph, resume=resume)
-    _show_tried(forecaster)
+    terminal.print_tried(forecaster.model, forecaster.notes.get("tried", ()))
     terminal.print_line(str(job.run.folder / "checkpoint"))
 
 
@@ -304,19 +303,9 @@ def _run(job: JobConfig, *, resume: bool, json: bool) -> None:
         shown |= {"tried": tried} if (tried := result.forecaster.notes.get("tried")) else {}
         terminal.print_json({**shown, **results.describe_holdout(result.holdout)})
         return
-    _show_tried(result.forecaster)
+    terminal.print_tried(result.forecaster.model, result.forecaster.notes.get("tried", ()))
     _show_evaluation(job, result.evaluation, result.holdout, json=False)
     _show_outputs(result.outputs, json=False)
-
-
-def _show_tried(forecaster: Forecaster) -> None:
-    """Print which models a blend was made of, those that count in bold."""
-    from stgraph import results, terminal
-
-    if tried := forecaster.notes.get("tried"):
-        table = results.tried_table(tried)
-        title = f"What {forecaster.model} is made of"
-        terminal.print_table(table, title=title, bold=table["weight"] > 0)
 
 
 def _show_evaluation(

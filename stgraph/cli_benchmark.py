@@ -72,6 +72,7 @@ def benchmark(
     if json:
         terminal.print_json(describe(result))
         return
+    terminal.print_tried(result.evaluation.model, result.tried)
     table = lay_out(result.table())
     bold = table["model"] == result.evaluation.model
     terminal.print_table(table, title=_title(result), bold=bold & (table["source"] == "this run"))
@@ -91,6 +92,7 @@ def describe(result: Benchmark) -> dict[str, Any]:
         "fit_seconds": round(result.fit_seconds, 1),
         "table": json_.loads(result.table().to_json(orient="records")),
         "notes": result.notes(),
+        **({"tried": list(result.tried)} if result.tried else {}),
     }
 
 

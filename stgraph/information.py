@@ -70,18 +70,26 @@ def _describe_checkpoint(folder: Path) -> dict[str, Any]:
     inner = folder / "checkpoint"
     forecaster = load_forecaster(inner if inner.is_dir() else folder)
     inputs = forecaster.inputs
+    notes = dict(forecaster.notes)
+    if tried := notes.pop("tried", None):
+        notes["tried"] = {
+            f"{number}. {row['model']}, seed {row['seed']}:": row["why_not"]
+            or f"weight {row['weight']}"
+            for number, row in enumerate(tried, start=1)
+        }
     return {
         "model": forecaster.model,
         "options": dict(forecaster.options),
         "nodes": len(forecaster.node_ids),
         "features": [f"{f.name} ({f.unit or '1'}, {f.role})" for f in inputs.features],
+        "head": forecaster.head.kind,
         "step": str(inputs.step),
         "window": inputs.window,
         "horizon": inputs.horizon,
         "zone": inputs.zone,
         "fitted until": str(forecaster.fitted_until),
         "weights": sum(weight.numel() for weight in forecaster.predictor.parameters()),
-        **forecaster.notes,
+        **notes,
     }
 
 

@@ -9,6 +9,7 @@ and the average pooled over all 12.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,7 @@ class Benchmark:
     split: Split
     is_complete: bool  # else it compares with nothing that is published
     fit_seconds: float
+    tried: Sequence[Mapping[str, Any]] = ()  # what a blend of several models was made of
 
     def table(self) -> pd.DataFrame:
         """Return ours first, then what is published; columns as those of `published_table`."""
@@ -252,7 +254,8 @@ def run_published(config: JobConfig) -> Benchmark:
     baselines = SIMPLE_BASELINES if asked is None else asked
     evaluation = evaluate(forecaster, graph, baselines=baselines, starts=split.test)
     complete = bool(graph.provenance.get("complete"))
-    return Benchmark(dataset, evaluation, split, complete, seconds)
+    tried = forecaster.notes.get("tried", ())
+    return Benchmark(dataset, evaluation, split, complete, seconds, tried)
 
 
 def _check_protocol(config: JobConfig) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,15 @@ def print_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
             value = ", ".join(str(part) for part in value)
         table.add_row(Text(name), Text(str(value)))
     _stdout().print(table)
+
+
+def print_tried(model: str, tried: Sequence[Mapping[str, Any]]) -> None:
+    """Print which models a blend was made of, those that count in bold; nothing of other models."""
+    from stgraph.results import tried_table  # needs pandas
+
+    if tried:
+        table = tried_table(tried)
+        print_table(table, title=f"What {model} is made of", bold=table["weight"] > 0)
 
 
 def print_table(frame: pd.DataFrame, *, title: str, bold: pd.Series[bool] | None = None) -> None:

@@ -317,3 +317,7 @@ def test_an_automatic_choice_shows_and_keeps_what_it_tried(
     capsys.readouterr()
     assert main(["run", "job.toml", *chosen, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["tried"]) == 2
+    assert main(["info", "runs/job", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["head"] == "quantiles"
+    assert list(facts["tried"]) == ["1. persistence, seed 0:", "2. ridge, seed 0:"]

@@ -117,6 +117,17 @@ def test_a_run_on_flows_as_json(capsys: Capture) -> None:
     assert theirs["STAEformer"] == 13.55
 
 
+def test_what_an_automatic_choice_tried_is_shown(capsys: Capture) -> None:
+    write_speeds(Path("b.h5"), n_steps=400)
+    command = ["benchmark", "metr-la", "--data", "b.h5", "--model", "auto", "-q"]
+    command += ['--set=model.candidates=["persistence", "ridge"]', "--set=evaluate.baselines=[]"]
+    assert main(command) == 0
+    assert "What auto is made of" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    tried = json.loads(capsys.readouterr().out)["tried"]
+    assert [row["model"] for row in tried] == ["persistence", "ridge"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
