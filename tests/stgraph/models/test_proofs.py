@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stgraph import registry
 from stgraph.checkpoint import load_forecaster, save_forecaster
-from stgraph.config import TrainConfig
+from stgraph.config import HeadConfig, TrainConfig
 from stgraph.forecasting import Forecaster
 from stgraph.graph import STGraph
 from stgraph.inputs import Source, fit_inputs
@@ -29,10 +29,20 @@ SINGLE = [name for name in EVERY if name not in BLENDS]
 TRAIN = TrainConfig(max_epochs=1, batch_size=32, learning_rate=1e-2, device="cpu")
 
 
-def fitted(graph: STGraph, name: str) -> Forecaster:
+def fitted(graph: STGraph, name: str, head: HeadConfig | None = None) -> Forecaster:
     """Return a model fitted in one epoch."""
     options = {**SMALL, **BLENDS}.get(name, {})
-    return fit(graph, model=name, options=options, window=W, horizon=H, train=TRAIN)
+    return fit(graph, model=name, options=options, head=head, window=W, horizon=H, train=TRAIN)
+
+
+def poisoned(graph: STGraph, forecaster: Forecaster) -> STGraph:
+    """Return the graph with every reading behind the validation part out of all bounds."""
+    values, mask = graph.values.copy(), graph.mask.copy()
+    behind = graph.time > forecaster.tuned_until
+    assert behind.sum() > 24
+    values[behind] = 1e6
+    mask[behind] = True
+    return graph.replace(values=values, mask=mask)
 
 
 def built(graph: STGraph, name: str, **options: Any) -> tuple[Predictor, Windows]:
@@ -144,13 +154,23 @@ def test_nothing_of_the_test_part_is_in_a_fit(make_signal, name: str) -> None:
     """Poisons every reading behind the validation part and expects the same fit, bit for bit."""
     graph = make_signal(4, 24 * 8, missing=0.05)
     forecaster = fitted(graph, name)
-    values, mask = graph.values.copy(), graph.mask.copy()
-    behind = graph.time > forecaster.tuned_until
-    assert behind.sum() > 24
-    values[behind] = 1e6
-    mask[behind] = True
-    poisoned = fitted(graph.replace(values=values, mask=mask), name)
-    assert_same_fit(forecaster, poisoned)
+    assert_same_fit(forecaster, fitted(poisoned(graph, forecaster), name))
+
+
+@pytest.mark.parametrize("name", ["identity_mlp", "ridge", "ensemble"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        HeadConfig(kind="gaussian"),
+        HeadConfig(kind="classes", edges=(40, 60), class_weights="balanced"),
+    ],
+    ids=["gaussian", "balanced classes"],
+)
+def test_nothing_of_the_test_part_is_in_other_heads(make_signal, name: str, head) -> None:
+    """Balanced weights of classes come from the training part, shares of trust from validation."""
+    graph = make_signal(4, 24 * 8, missing=0.05)
+    forecaster = fitted(graph, name, head)
+    assert_same_fit(forecaster, fitted(poisoned(graph, forecaster), name, head))
 
 
 def assert_same_fit(one: Forecaster, other: Forecaster) -> None:
