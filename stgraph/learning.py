@@ -88,7 +88,7 @@ def learn(
         trainer = _trainer(train, folder, keepers, n_parts)
         sampler = _EpochSampler(len(learning), train.seed)
         going_on = resume and last.exists()
-        if not (going_on and _is_stopped(last, train.patience)):
+        if not (going_on and _is_over(last, train)):
             with _real_interrupts(trainer):
                 trainer.fit(
                     task,
@@ -299,10 +299,11 @@ def _check_resume(folder: Path, job: dict[str, str], *, resume: bool) -> None:
         )
 
 
-def _is_stopped(last: Path, patience: int) -> bool:
-    """Tell whether early stopping has ended the training whose last state this is."""
-    states = read_training_state(last)["callbacks"].items()
-    return any(state["wait_count"] >= patience for name, state in states if "EarlyStopping" in name)
+def _is_over(last: Path, train: TrainConfig) -> bool:
+    """Tell whether a training is over: early stopping has ended it, or all epochs are done."""
+    state = read_training_state(last)
+    waited = [part["wait_count"] for name, part in state["callbacks"].items() if "EarlyS" in name]
+    return max(waited, default=0) >= train.patience or state["epoch"] + 1 >= train.max_epochs
 
 
 @contextlib.contextmanager

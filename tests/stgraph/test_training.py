@@ -207,6 +207,14 @@ def test_more_epochs_can_be_asked_for_on_resume(make_signal, tmp_path) -> None:
     assert not same(few, more)
 
 
+def test_fewer_epochs_on_resume_end_the_training(make_signal, tmp_path) -> None:
+    """An automatic choice that goes on may have time for fewer epochs than were done."""
+    graph = make_signal(4)
+    done = trained(graph, folder=tmp_path, max_epochs=4)
+    for n_epochs in (4, 2, 1):
+        assert same(done, trained(graph, folder=tmp_path, max_epochs=n_epochs, resume=True))
+
+
 def test_without_resume_an_old_state_is_forgotten(make_signal, tmp_path) -> None:
     graph = make_signal(4)
     trained(graph, folder=tmp_path, seed=5)
