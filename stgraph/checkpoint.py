@@ -192,19 +192,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
 
 def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
     """Return the forecaster that `_describe` described."""
-    parts = dict(document["inputs"])
-    profile = parts.pop("profile")
-    numbers = {name: arrays[f"inputs.{name}"].numpy() for name in ("lower", "decay", "spread")}
-    inputs = Inputs(
-        features=tuple(Feature(*feature) for feature in parts.pop("features")),
-        calendar=tuple(parts.pop("calendar")),
-        step=pd.Timedelta(seconds=parts.pop("step_seconds")),
-        scaler=Scaler.from_dict(parts.pop("scaler")),
-        profile=None
-        if profile is None
-        else Profile.from_dict(profile, arrays["inputs.profile"].numpy()),
-        **{**parts, **numbers},
-    )
+    inputs = _restore_inputs(document["inputs"], arrays)
     ids = (
         np.array(document["node_ids"])
         if document["node_id_type"] == "int"
@@ -248,6 +236,23 @@ def _restore(document: dict[str, Any], arrays: dict[str, Tensor]) -> Forecaster:
         notes=document["notes"],
         head=head,
         members=members,
+    )
+
+
+def _restore_inputs(document: dict[str, Any], arrays: dict[str, Tensor]) -> Inputs:
+    """Return the inputs of a forecaster that `_describe` described."""
+    parts = dict(document)
+    profile = parts.pop("profile")
+    numbers = {name: arrays[f"inputs.{name}"].numpy() for name in ("lower", "decay", "spread")}
+    return Inputs(
+        features=tuple(Feature(*feature) for feature in parts.pop("features")),
+        calendar=tuple(parts.pop("calendar")),
+        step=pd.Timedelta(seconds=parts.pop("step_seconds")),
+        scaler=Scaler.from_dict(parts.pop("scaler")),
+        profile=None
+        if profile is None
+        else Profile.from_dict(profile, arrays["inputs.profile"].numpy()),
+        **{**parts, **numbers},
     )
 
 

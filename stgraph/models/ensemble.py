@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -78,8 +78,6 @@ class Ensemble:
     Quantiles are averaged level by level (Vincent, 1912) and then calibrated.
     """
 
-    is_blend: ClassVar[bool] = True
-
     def __init__(self, config: EnsembleConfig) -> None:
         self.config = config
 
@@ -89,8 +87,6 @@ class Auto:
 
     See `stgraph.selection`.
     """
-
-    is_blend: ClassVar[bool] = True
 
     def __init__(self, config: AutoConfig) -> None:
         self.config = config
