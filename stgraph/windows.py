@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from stgraph.graph import IntArray, STGraph
 from stgraph.inputs import Source, fit_length_scale
 from stgraph.neighbours.dynamic import is_dynamic
 
-# edge index array -> its weights, how they were read, and both as tensors
+# edge index array -> what it and its weights were as tensors
 _TENSORS: Any = WeakIdKeyDictionary()
 
 
@@ -116,16 +115,14 @@ def graph_tensors(graph: STGraph, *, length_scale: float | None = None) -> tuple
         raise InputError(
             f"`edge_weight` is {weight[edge]} at edge {edge}; models need weights of 0 or more"
         )
-    key = (graph.weight_unit, length_scale)
-    known = _TENSORS.get(graph.edge_index)
-    if known is not None and known[0]() is weight and known[1] == key:
-        edges: tuple[Tensor, Tensor] = known[2]
-        return edges
     if graph.weight_unit == "m" and len(weight):
         scale = length_scale or fit_length_scale(graph) or 1.0
         weight = np.exp(-np.square(weight / scale))
     edges = torch.tensor(graph.edge_index), torch.tensor(weight, dtype=torch.float32)
-    _TENSORS[graph.edge_index] = (weakref.ref(graph.edge_weight), key, edges)
+    known: tuple[Tensor, Tensor] | None = _TENSORS.get(graph.edge_index)
+    if known is not None and all(map(torch.equal, known, edges)):  # arrays may change in place
+        return known
+    _TENSORS[graph.edge_index] = edges
     return edges
 
 

@@ -252,6 +252,10 @@ def test_the_same_edges_are_the_same_tensors(make_signal) -> None:
     assert graph_tensors(graph)[0] is graph_tensors(later)[0]
     other = graph.replace(edge_weight=2 * graph.edge_weight)
     assert not torch.equal(graph_tensors(graph)[1], graph_tensors(other)[1])
+    graph.edge_weight[0] = 7
+    assert graph_tensors(graph)[1][0] == 7  # changed in place
+    graph.edge_index[:] = graph.edge_index[::-1].copy()
+    assert graph_tensors(graph)[0].tolist() == graph.edge_index.tolist()
 
 
 def test_similarities_stay_as_they_are() -> None:
