@@ -128,6 +128,16 @@ def _run_steps(layer: Any, x: Tensor, edges: Edges) -> Tensor:
     return out[:, -1]
 
 
+def _run_batched_steps(layer: Any, x: Tensor, edges: Edges) -> Tensor:
+    """Call BatchedDCRNN, which keeps the edges of a batch and what it made of them."""
+    kept = layer._cached_expanded_edge_weight
+    if kept is not None:
+        unlearnable = kept.is_inference() and not torch.is_inference_mode_enabled()
+        if unlearnable or kept.device != x.device:
+            layer._cached_edge_index = None
+    return _run_steps(layer, x, edges)
+
+
 def _run_in_time(layer: Any, x: Tensor, edges: Edges) -> Tensor:  # noqa: ARG001
     """Call TemporalConv, which knows no graph."""
     out: Tensor = layer(x)
@@ -173,7 +183,7 @@ RUNNERS: dict[str, Runner] = {
     "AAGCN": _run_skeleton,
     "AGCRN": _run_adaptive,
     "ASTGCN": _run_unweighted,
-    "BatchedDCRNN": _run_steps,
+    "BatchedDCRNN": _run_batched_steps,
     "DCRNN": _run_cell,
     "DyGrEncoder": _run_cell,
     "EvolveGCNH": _one_by_one(_run_evolving),

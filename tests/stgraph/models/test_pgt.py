@@ -216,6 +216,15 @@ def test_weights_of_evolving_layers_do_not_outlive_the_window() -> None:
     assert model.layer.weight is None
 
 
+@pytest.mark.parametrize("layer", sorted(RUNNERS))
+def test_learns_after_validation(layer: str) -> None:
+    """Protects training: what a layer keeps of a graph in inference mode can be learned with."""
+    model = build(layer)
+    with torch.inference_mode():
+        model.eval()(*batch())
+    model.train()(*batch()).square().sum().backward()
+
+
 def test_relations_of_lrgcn_are_both_ways() -> None:
     """Along a one-way ring, what a node hears against the edges is another relation."""
     model = build("LRGCN", n_graph_layers=0).eval()
