@@ -402,6 +402,9 @@ def _check_together(job: JobConfig, file: str, report: Report) -> None:
     if not isinstance(weights, str) and len(weights) != horizon:
         where = f"{file}, [head] `step_weights`"
         report.error(where, f"has {len(weights)} numbers", f"give {horizon}, one per step ahead")
+    if job.model.name == "auto" and job.windows.fractions[1] == 0:
+        todo = "give the second of them a share: models are chosen by the validation part"
+        report.error(f"{file}, [windows] `fractions`", "leave no validation part", todo)
     roads = job.roads
     if roads is not None and job.head.kind == "classes":
         todo = "choose another `kind`: what is carried to roads are values with quantiles"

@@ -102,7 +102,8 @@ def parameters_per_node(forecaster: Forecaster) -> dict[str, tuple[int, ...]]:
 
     They are those whose shape changes with one more node.
     """
-    ours = _single(forecaster).model.state_dict()
+    same = _build(forecaster, forecaster.inputs, forecaster.layout)
+    ours = same.model.state_dict()
     more = _build(forecaster, forecaster.inputs, _one_more(forecaster.layout))
     theirs = more.model.state_dict()
     return {

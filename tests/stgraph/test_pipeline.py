@@ -217,6 +217,14 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path: Path, head: str, message:
         job(tmp_path, more=f"[head]\n{head}\n")
 
 
+def test_a_choice_without_a_validation_part_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    job(tmp_path)
+    path.write_text(path.read_text().replace("[windows]", "[windows]\nfractions = [0.8, 0, 0.2]"))
+    with pytest.raises(ConfigError, match="`fractions`: leave no validation part"):
+        read_config(path, model="auto")
+
+
 def test_files_are_written_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk leaves the old file as it was, and no new one."""
     path = tmp_path / "a/metrics.csv"

@@ -146,6 +146,11 @@ def test_baselines_per_node_are_refused(home, away) -> None:
         transfer(fitted(home, "ridge_node"), away)
 
 
+def test_trees_belong_to_no_node_but_what_they_see_of_them_does(home, away) -> None:
+    with pytest.raises(CheckpointError, match=r"belong to them \(node_levels 6 x 2\)"):
+        transfer(fitted(home, "lightgbm"), away)
+
+
 def test_other_kinds_of_data_are_refused(transformer, make_signal) -> None:
     graph = make_signal(9, step="30min")
     graph = graph.replace(features=(Feature("flow", "veh"),))
