@@ -36,7 +36,7 @@ class GCLSTMModel(nn.Module):
         super().__init__()
         self.config = config
         hidden = config.hidden_size
-        self.encoder = GCLSTM(sizes.n_past, hidden, K=config.n_terms)
+        self.encoder = GCLSTM(sizes.n_past, hidden, K=config.n_terms, bounded=True)
         self.decoder = Decoder(sizes, config, in_size=hidden)
 
     def forward(self, x: Tensor, u: Tensor, edge_index: Tensor, edge_weight: Tensor) -> Tensor:

@@ -253,11 +253,16 @@ class Chebyshev:
     As `torch_geometric.nn.ChebConv` has them: loops are left out, degrees are those of the
     sources, and the largest eigenvalue is taken as 2 (``sym``, ``rw``) or as twice the largest
     degree (``none``).
+
+    They are made for edges that lead both ways. With one-way streets, where a node hears much and
+    is hardly heard, they grow beyond bounds; `bounded` takes the larger of both degrees, so that no
+    walk grows (its spectral norm with ``sym`` is 1 at most). Else it is the same.
     """
 
     n_terms: int = 3
     normalization: Literal["sym", "rw", "none"] = "sym"
     identity: bool = True  # whether T_0, the state itself, comes first
+    bounded: bool = False  # whether degrees are the larger of those out and in
     dense: bool | None = None
 
     def __call__(self, edge_index: Tensor, edge_weight: Tensor, n_nodes: int) -> Supports:
@@ -265,6 +270,8 @@ class Chebyshev:
         other = edge_index[0] != edge_index[1]
         along = _adjacency(edge_index[:, other], edge_weight[other], n_nodes)
         degree = np.asarray(along.sum(axis=0)).ravel()  # by source
+        if self.bounded:
+            degree = np.maximum(degree, np.asarray(along.sum(axis=1)).ravel())
         if self.normalization == "none":
             scale = max(float(degree.max(initial=0)), np.finfo(np.float64).tiny)
             scaled = sparse.diags_array(degree / scale - 1) - along / scale
@@ -410,7 +417,7 @@ def kind_of(
     kinds: dict[Convolution, tuple[Diffusion | Normalised | Chebyshev, int]] = {
         "diffusion": (Diffusion(n_hops), 2 * n_hops),
         "gcn": (Normalised(n_hops=n_hops), n_hops),
-        "chebyshev": (Chebyshev(n_terms=n_hops + 1), n_hops + 1),
+        "chebyshev": (Chebyshev(n_terms=n_hops + 1, bounded=True), n_hops + 1),
     }
     return kinds[convolution]
 

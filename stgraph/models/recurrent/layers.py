@@ -53,6 +53,8 @@ class DiffusionWeights(nn.Module):
 class GConvLSTM(nn.Module):
     """LSTM with peepholes whose gates are Chebyshev convolutions (Seo et al., ICONIP 2018).
 
+    With `bounded` they do not grow on graphs of one-way streets, see `Chebyshev`.
+
     Shapes
     ------
     input
@@ -63,9 +65,18 @@ class GConvLSTM(nn.Module):
         Hidden states of all steps (B, T, N, `out_channels`), and the last state (H, C).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, K: int, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        K: int,
+        *,
+        bias: bool = True,
+        bounded: bool = False,
+    ) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.K = in_channels, out_channels, K
+        self._kind = Chebyshev(K, identity=False, bounded=bounded)
         for gate in "ifco":
             conv_x = ChebyshevWeights(in_channels, out_channels, K, bias=bias)
             conv_h = ChebyshevWeights(out_channels, out_channels, K, bias=bias)
@@ -84,7 +95,7 @@ class GConvLSTM(nn.Module):
         state: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return hidden states of all steps and the last state."""
-        graph = _graph(Chebyshev(self.K, identity=False), edge_index, edge_weight, x.shape[2])
+        graph = _graph(self._kind, edge_index, edge_weight, x.shape[2])
         parts = []
         for gate in "ifoc":
             conv_x, conv_h = getattr(self, f"conv_x_{gate}"), getattr(self, f"conv_h_{gate}")
@@ -98,12 +109,21 @@ class GConvLSTM(nn.Module):
 class GCLSTM(nn.Module):
     """LSTM whose gates see the hidden state through Chebyshev convolutions (Chen et al., 2018).
 
-    Shapes: as `GConvLSTM`.
+    Shapes, and `bounded`: as `GConvLSTM`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, K: int, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        K: int,
+        *,
+        bias: bool = True,
+        bounded: bool = False,
+    ) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.K = in_channels, out_channels, K
+        self._kind = Chebyshev(K, identity=False, bounded=bounded)
         for gate in "ifco":
             conv = ChebyshevWeights(out_channels, out_channels, K, bias=bias)
             self.add_module(f"conv_{gate}", conv)
@@ -119,7 +139,7 @@ class GCLSTM(nn.Module):
         state: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return hidden states of all steps and the last state."""
-        graph = _graph(Chebyshev(self.K, identity=False), edge_index, edge_weight, x.shape[2])
+        graph = _graph(self._kind, edge_index, edge_weight, x.shape[2])
         parts = []
         for gate in "ifoc":
             conv = getattr(self, f"conv_{gate}")

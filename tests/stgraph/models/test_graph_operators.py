@@ -75,6 +75,24 @@ def test_chebyshev_is_that_of_torch_geometric(n_terms: int, normalization: Any) 
     torch.testing.assert_close(ours, theirs(state, edges, weight), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_bounded_chebyshev_does_not_grow_on_one_way_streets(seed: int) -> None:
+    """A node that hears much and is hardly heard: theirs multiplies, ours keeps to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    edges = torch.randint(0, 9, (2, 30), generator=generator)
+    weight = 10 ** (-20 * torch.rand(30, generator=generator, dtype=torch.float64))
+    eye = torch.eye(9, dtype=torch.float64)
+    norms = [
+        torch.linalg.matrix_norm(Chebyshev(2, bounded=bounded)(edges, weight, 9)(eye)[:, 1], 2)
+        for bounded in (False, True)
+    ]
+    assert norms[0] > 10
+    assert norms[1] <= 1 + 1e-9
+    both, twice = torch.cat([edges, edges.flip(0)], dim=1), weight.repeat(2)
+    same = [Chebyshev(3, bounded=bounded)(both, twice, 9)(eye) for bounded in (False, True)]
+    torch.testing.assert_close(*same)
+
+
 @pytest.mark.parametrize("loop", [1.0, 2.0, 0.0])
 def test_normalised_is_that_of_torch_geometric(loop: float) -> None:
     torch.manual_seed(0)
