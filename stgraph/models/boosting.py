@@ -114,8 +114,7 @@ class Boosting(nn.Module):
         if not len(self.text):
             return u.new_zeros(shape)
         if self._booster is None:
-            text = bytes(self.text.cpu().numpy()).decode()
-            self._booster = self._lightgbm.Booster(model_str=text)
+            self._booster = self._read(self.text)
         seen = _Seen(x, u, self._means(edge_index, edge_weight), self._n_lags, self.sizes.n_outputs)
         n_rows = int(np.prod(shape))
         parts = []
@@ -189,11 +188,19 @@ class Boosting(nn.Module):
         """Take trees of any length, after a look at them."""
         text = state_dict.get(f"{prefix}text")
         if text is not None:
+            self._booster = None
             if len(text):
                 check_trees(text, n_inputs=self._n_inputs)
+                self._booster = self._read(text)
             self.text = torch.zeros_like(text)
-            self._booster = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _read(self, text: Tensor) -> Any:
+        """Return the trees of a text, or ValueError if LightGBM cannot read it."""
+        try:
+            return self._lightgbm.Booster(model_str=bytes(text.cpu().numpy()).decode())
+        except self._lightgbm.basic.LightGBMError as error:
+            raise ValueError(f"LightGBM cannot read the trees: {error}") from error
 
     @property
     def _n_inputs(self) -> int:

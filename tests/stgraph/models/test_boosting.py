@@ -182,6 +182,16 @@ def test_trees_of_another_model_or_none_are_refused(trees) -> None:
         check_trees(as_tensor(text.replace("\nTree=1\n", "\n\nTree=1\n")), n_inputs=n_inputs)
 
 
+def test_what_lightgbm_cannot_read_is_refused_on_loading(trees, make_signal) -> None:
+    """Not at the first forecast, and as an error of the file."""
+    text, _ = trees
+    model = fitted(make_signal(4, 24 * 8)).predictor.model
+    names = next(row for row in text.split("\n") if row.startswith("feature_names="))
+    state = {**model.state_dict(), "text": as_tensor(text.replace(names, "feature_names=a b"))}
+    with pytest.raises(ValueError, match="LightGBM cannot read"):
+        model.load_state_dict(state)
+
+
 def test_a_damaged_checkpoint_is_refused(make_signal, tmp_path) -> None:
     from safetensors.torch import save_file
 
