@@ -167,7 +167,9 @@ class GaussianHead(nn.Module):
     def losses(self, answer: Tensor, truth: Tensor, mask: Tensor, units: Units) -> Tensor:
         """Return negative log likelihoods, in standard deviations."""
         errors = masked_error(truth, answer[..., self.middle], mask) / _pooled(units)
-        return gaussian_losses(errors, self.deviation(answer) / _pooled(units))
+        # far from 0, rounding may leave nothing between two quantiles
+        least = _LEAST_DEVIATION / _NORMAL_90 * units.spread * units.scale
+        return gaussian_losses(errors, self.deviation(answer).maximum(least) / _pooled(units))
 
     def misses(self, answer: Tensor, truth: Tensor, mask: Tensor, units: Units) -> Tensor:
         """Return absolute errors of the mean."""

@@ -21,7 +21,7 @@ from stgraph.graph import STGraph
 from stgraph.inputs import fit_inputs
 from stgraph.layout import layout_of
 from stgraph.models.build import build_predictor
-from stgraph.models.heads import ClassHead, GaussianHead, QuantileHead
+from stgraph.models.heads import ClassHead, GaussianHead, QuantileHead, Units
 from stgraph.models.layers import DirectHead
 from stgraph.models.predictor import Predictor
 from stgraph.training import fit
@@ -265,6 +265,20 @@ def test_gaussian_quantiles_are_those_of_the_distribution(make_signal) -> None:
     wanted = -normal.log_prob(batch.y).mean() - 0.5 * np.log(2 * np.pi)
     pooled = predictor.scale.mean(dim=0).log()
     torch.testing.assert_close(predictor.loss(batch), wanted - pooled.squeeze())
+
+
+def test_a_narrow_distribution_far_from_0_has_a_finite_loss() -> None:
+    """At 100,000 the next number in 32 bits is 0.008 away, and quantiles are nearer than that."""
+    head, one = GaussianHead((0.1, 0.5, 0.9)), torch.ones(1, 1)
+    units = Units(1e5 * one, 1e-3 * one, torch.ones(H, 1, 1), torch.ones(1), -1e9 * torch.ones(1))
+    raw = torch.zeros(1, H, 1, 1, 2, requires_grad=True)
+    answer = head.answer(raw, torch.zeros(1, H, 1, 1), units)
+    assert head.deviation(answer).max() == 0
+    truth = torch.full((1, H, 1, 1), 1e5)
+    losses = head.losses(answer, truth, torch.ones(1, H, 1, 1, dtype=torch.bool), units)
+    losses.sum().backward()
+    assert torch.isfinite(losses).all()
+    assert torch.isfinite(raw.grad).all()
 
 
 def test_the_forecast_says_the_standard_deviation(make_signal) -> None:
