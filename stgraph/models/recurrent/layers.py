@@ -238,8 +238,9 @@ class DCRNN(nn.Module):
 class A3TGCN(nn.Module):
     """Attention over the hidden states of a T-GCN (Bai et al., A3T-GCN, ISPRS IJGI 2021).
 
-    A perceptron scores each hidden state, and the softmax over time of the scores weighs them. The
-    layer of that name in torch-geometric-temporal gives each step the same empty state, so that
+    A perceptron scores each node's hidden state at each step, and the softmax over time of the
+    scores weighs them; the authors' code scores all nodes together, by the square of a linear map.
+    The layer of that name in torch-geometric-temporal gives each step the same empty state, so that
     the order of time does not matter to it; this one is recurrent.
 
     Shapes
