@@ -39,6 +39,7 @@ _WORDS = {  # of pydantic -> so that they follow after "give"
     "greater than": "a number above",
     "less than": "a number below",
     "Field required": "one more value",
+    "Tuple should have at least 1 item after validation, not 0": "at least one",
 }
 
 
@@ -163,15 +164,21 @@ def _fill_variables(text: str, where: str, origin: Origin) -> str | None:
     return _VARIABLE.sub(lambda found: environment.get(found["name"]) or found["default"], text)
 
 
-def explain(error: ValidationError, given: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield key, what is wrong and what to do, for every key that pydantic refused."""
+def note_refused(
+    error: ValidationError, given: Mapping[str, Any], where: str, report: Report
+) -> None:
+    """Note every key that pydantic refused, and what several keys say together."""
     items = error.errors()
-    for key in dict.fromkeys(str(item["loc"][0]) for item in items):
+    for item in items:
+        if not item["loc"]:  # of the model as a whole
+            what, _, todo = item["msg"].removeprefix("Value error, ").partition("; ")
+            report.error(where, what, todo)
+    for key in dict.fromkeys(str(item["loc"][0]) for item in items if item["loc"]):
         if key in given:
-            own = [item for item in items if item["loc"][0] == key]
-            yield key, f"cannot be {given[key]!r}", _what_to_give(own)
+            own = [item for item in items if item["loc"][:1] == (key,)]
+            report.error(f"{where} `{key}`", f"cannot be {given[key]!r}", _what_to_give(own))
         else:
-            yield key, "is missing", f"add `{key} = ...`"
+            report.error(f"{where} `{key}`", "is missing", f"add `{key} = ...`")
 
 
 def _what_to_give(items: Iterable[ErrorDetails]) -> str:
@@ -244,8 +251,7 @@ def _check_model(
     try:
         model(**bound)
     except ValidationError as error:
-        for key, what, todo in explain(error, bound):
-            report.error(f"{where} `{key}`", what, todo)
+        note_refused(error, bound, where, report)
 
 
 def _options_of(function: Callable[..., Any], given: int) -> dict[str, inspect.Parameter]:

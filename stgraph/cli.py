@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -160,7 +161,9 @@ def check(
     terminal.print_findings(report, title=f"What was found in the data of {config}")
     terminal.print_pairs(sizes, title="What a run would work on")
     command = "run" if split.test else "fit"  # what is not tested cannot be measured
-    terminal.print_line(f"{config} is ready: stgraph {command} {config}")
+    words = ["stgraph", command, str(config), *(["--model", model] if model else [])]
+    words += [word for change in changes or () for word in ("--set", change)]
+    terminal.print_line(f"{config} is ready: {shlex.join(words)}")
 
 
 @app.command()

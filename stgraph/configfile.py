@@ -25,8 +25,8 @@ from stgraph.binding import (
     Origin,
     bind_options,
     convert,
-    explain,
     hints_of,
+    note_refused,
     resolve_dsn,
     resolve_path,
 )
@@ -437,8 +437,7 @@ def _validate(
         # through JSON: strict about 8 and "8", lenient where TOML has no type of its own (tuples)
         return model.model_validate_json(json.dumps(values, default=_as_text), strict=True)
     except ValidationError as error:
-        for key, what, todo in explain(error, own):
-            origin.report.error(f"{where} `{key}`", what, todo)
+        note_refused(error, own, where, origin.report)
         return None
 
 

@@ -310,7 +310,7 @@ def fit_inputs(
         length_scale=fit_length_scale(graph),
         holidays=holidays,
         use_filled=use_filled,
-        calendar=_known_calendar(seen.time, graph.zone, holidays),
+        calendar=known_calendar(seen.time, graph.zone, holidays),
     )
     left_out: FloatArray | None = None
     long_enough = seen.n_steps * step >= 2 * _DAY > 2 * step
@@ -370,7 +370,7 @@ def _lower_bounds(values: FloatArray, mask: BoolArray) -> FloatArray:
     return np.where(lowest >= 0, 0.0, -np.inf).astype(np.float32)
 
 
-def _known_calendar(time: pd.DatetimeIndex, zone: str, holidays: str | None) -> tuple[str, ...]:
+def known_calendar(time: pd.DatetimeIndex, zone: str, holidays: str | None) -> tuple[str, ...]:
     """Return the calendar columns that the training steps can teach anything about.
 
     A weekday or holiday that was seen on a day or two says more about those days than about its

@@ -16,7 +16,7 @@ from stgraph import registry
 from stgraph.config import JobConfig, OutputConfig
 from stgraph.errors import ConfigError, InputError, OutputError, STGraphError
 from stgraph.graph import Feature, STGraph
-from stgraph.preprocessing.calendar import build_calendar
+from stgraph.inputs import known_calendar
 from stgraph.preprocessing.splits import Split, split_windows
 from stgraph.report import Report
 from stgraph.segments import Segments
@@ -46,6 +46,8 @@ def check_job(config: JobConfig, graph: STGraph, *, segments: Segments | None = 
     split = split_job(config, graph)
     _check_edges(config, graph)
     _check_targets(graph, split)
+    if config.head.kind == "classes":
+        _check_classes(config, graph, split)
     if config.forecast.at is not None:
         _check_instant(config.forecast.at, config.windows.window, graph)
     _check_device(config.train.device)
@@ -99,17 +101,25 @@ def _last_known_step(config: JobConfig, graph: STGraph) -> int:
 def job_sizes(
     config: JobConfig, graph: STGraph, split: Split, *, segments: Segments | None = None
 ) -> dict[str, Any]:
-    """Return what a run would work on, with an estimate of the memory it needs."""
+    """Return what a run would work on, with an estimate of the memory it needs.
+
+    Raises
+    ------
+    ConfigError, InputError
+        The model cannot be built for this graph with these options.
+    """
     targets = graph.feature_positions("target")
     windows, train = config.windows, config.train
-    calendar = build_calendar(graph.time[:0], graph.zone, holidays=config.prepare.holidays)[1]
+    seen = graph.time[split.train_steps]
+    calendar = known_calendar(seen, graph.zone, config.prepare.holidays)
     past = 3 * len(targets) + graph.n_features - len(targets)
-    future = 2 * len(targets) + len(graph.feature_positions("known_future")) + len(calendar)
+    future = 3 * len(targets) + len(graph.feature_positions("known_future")) + len(calendar)
     numbers = windows.window * past + windows.horizon * (future + 2 * len(targets))
     batch = 4 * train.batch_size * graph.n_nodes * numbers
     signal = graph.values.nbytes + graph.mask.nbytes
     missing = 100 * (1 - float(graph.mask[..., targets].mean()))
     return {
+        **_model_sizes(config, graph, n_past=past, n_future=future),
         "nodes": graph.n_nodes,
         "edges": graph.n_edges,
         "steps": graph.n_steps,
@@ -122,6 +132,7 @@ def job_sizes(
             for position in targets
             for suffix in config.head.suffixes
         ),
+        **_classes(config, graph, split),
         "missing (%)": round(missing, 2),
         "training windows": len(split.train),
         "validation windows": len(split.validation),
@@ -131,6 +142,41 @@ def job_sizes(
         **_training_memory(config, batch),
         **({} if segments is None else _road_sizes(graph, segments)),
     }
+
+
+def _model_sizes(
+    config: JobConfig, graph: STGraph, *, n_past: int, n_future: int
+) -> dict[str, Any]:
+    """Return the model of a job and how many weights it has, from building it."""
+    from stgraph.layout import layout_of
+    from stgraph.models.build import count_weights
+    from stgraph.models.ensemble import BLENDS, EnsembleConfig, as_member
+    from stgraph.models.sizes import Sizes
+
+    name, options = config.model.name, config.model.options
+    sizes = Sizes(
+        n_nodes=graph.n_nodes,
+        window=config.windows.window,
+        horizon=config.windows.horizon,
+        n_past=n_past,
+        n_future=n_future,
+        n_outputs=len(graph.feature_positions("target")),
+        layout=layout_of(graph),
+    )
+    if name not in BLENDS:
+        n_weights = count_weights(name, options, sizes, head=config.head)
+        return {"model": name, "weights": n_weights}
+    if name != "ensemble":
+        return {"model": name}  # what is tried depends on the time it takes
+    total, problems = 0, Report()
+    for number, given in enumerate(EnsembleConfig(**options).members, start=1):
+        member = as_member(given)
+        try:
+            total += count_weights(member.name, member.options, sizes, head=config.head)
+        except (ConfigError, InputError) as error:
+            problems.error(f"[model] `members` {number}, {member.name}", str(error))
+    problems.raise_errors(ConfigError, title="the ensemble cannot be built")
+    return {"model": name, "members": number, "weights": total}
 
 
 def _road_sizes(graph: STGraph, segments: Segments) -> dict[str, Any]:
@@ -175,6 +221,47 @@ def _check_targets(graph: STGraph, split: Split) -> None:
                 f"{graph.time[0]} to {graph.time[split.train_steps.stop - 1]}, the training part; "
                 "give readings of that time, or make it no target"
             )
+
+
+def _check_classes(config: JobConfig, graph: STGraph, split: Split) -> None:
+    """Refuse classes of several targets, and limits that all readings are on one side of."""
+    targets = graph.feature_positions("target")
+    if len(targets) > 1:
+        names = [graph.features[position].name for position in targets]
+        raise ConfigError(
+            f"[head] `kind`: classes have limits in the unit of one target, there are {names}; "
+            "make the others observed features"
+        )
+    seen = _training_values(graph, split)
+    for name, share in _class_shares(config, graph, split).items():
+        if share == 100:
+            raise ConfigError(
+                f"[head] `edges`: all readings of the training part are in the class {name!r}; "
+                f"give limits between {seen.min():g} and {seen.max():g}"
+            )
+
+
+def _classes(config: JobConfig, graph: STGraph, split: Split) -> dict[str, str]:
+    """Return the classes of a job, and how common they are."""
+    if config.head.kind != "classes":
+        return {}
+    shares = _class_shares(config, graph, split).items()
+    return {"classes in training": ", ".join(f"{name}: {share:.2g} %" for name, share in shares)}
+
+
+def _class_shares(config: JobConfig, graph: STGraph, split: Split) -> dict[str, float]:
+    """Return how many per cent of the readings in the training part are in each class."""
+    (position,) = graph.feature_positions("target")
+    classes = np.digitize(_training_values(graph, split), config.head.edges)
+    counts = np.bincount(classes, minlength=config.head.n_classes)
+    names = config.head.class_names(graph.features[position].unit)
+    return dict(zip(names, (100 * counts / counts.sum()).tolist(), strict=True))
+
+
+def _training_values(graph: STGraph, split: Split) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return what was observed of the one target in the training part."""
+    (position,), steps = graph.feature_positions("target"), split.train_steps
+    return graph.values[steps, :, position][graph.mask[steps, :, position]]
 
 
 def _check_instant(given: dt.datetime, window: int, graph: STGraph) -> None:

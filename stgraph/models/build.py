@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 import torch
@@ -88,6 +89,19 @@ def build_blend(
     return Blend(predictors, torch.full(shape, 1 / len(members)))
 
 
+def count_weights(name: str, options: Mapping[str, Any], sizes: Sizes, *, head: HeadConfig) -> int:
+    """Return how many numbers a model learns; errors as `build_predictor`, no random state moves.
+
+    `sizes.n_outputs` is the number of targets.
+    """
+    model_class: type[nn.Module] = registry.load("models", name)
+    is_point = bool(getattr(model_class, "is_point", False))
+    n_outputs = sizes.n_outputs * build_head(head, is_point=is_point).n_channels
+    with torch.random.fork_rng(devices=[]):
+        model = model_class(replace(sizes, n_outputs=n_outputs), read_options(name, options))
+    return sum(weights.numel() for weights in model.parameters())
+
+
 def _check_head(head: HeadConfig, inputs: Inputs) -> None:
     """Refuse a head that does not fit the inputs."""
     weights = head.step_weights
@@ -113,7 +127,10 @@ def read_options(name: str, options: Mapping[str, Any]) -> BaseModel:
         report = Report()
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
+            if not problem["loc"]:  # what several options say together
+                what, _, todo = problem["msg"].removeprefix("Value error, ").partition("; ")
+                report.error(name, what, todo)
+            elif problem["type"] == "extra_forbidden":
                 hint = nearest_name(key, config_class.model_fields)
                 report.error(f"`{key}`", f"is no option of {name}{hint}", "remove or rename it")
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -154,7 +155,8 @@ def test_what_would_fail_after_training_fails_before_it(
     """Hours of training must not end in a message about a folder or a share."""
     no_test = ["job.toml", "--set", "windows.fractions=[0.8, 0.2, 0.0]"]
     assert main(["check", *no_test]) == 0
-    assert capsys.readouterr().out.endswith("job.toml is ready: stgraph fit job.toml\n")
+    expected = "is ready: stgraph fit job.toml --set 'windows.fractions=[0.8, 0.2, 0.0]'\n"
+    assert capsys.readouterr().out.endswith(expected)
     assert main(["run", *no_test]) == 2
     assert "[windows] `fractions`: no window is left to test on" in capsys.readouterr().err
     notes = project / "runs/job/checkpoint/notes.txt"
@@ -198,6 +200,63 @@ def test_check_shows_findings_and_sizes_and_trains_nothing(
     assert main(["check", "job.toml"]) == 0
     assert "job.toml is ready" in capsys.readouterr().out
     assert not (project / "runs").exists()
+
+
+def test_check_builds_the_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `check` calls ready can be fitted, and with the options that were checked."""
+    assert main(["check", "job.toml", "--json"]) == 0
+    sizes = json.loads(capsys.readouterr().out)["sizes"]
+    assert main(["fit", "job.toml", "-q"]) == 0
+    capsys.readouterr()
+    assert main(["info", "runs/job", "--json"]) == 0
+    fitted = json.loads(capsys.readouterr().out)
+    assert sizes["model"] == fitted["model"] == "gcn_lstm"
+    assert sizes["weights"] == pytest.approx(fitted["weights"], rel=0.02)  # and decay
+    assert main(["check", "job.toml", "--model", "cnn_3d"]) == 2
+    assert "model 'cnn_3d' needs a grid whose cells" in capsys.readouterr().err
+    twins = 'model.members=["ridge", {name = "tdnn", options = {hiden_size = 4}}]'
+    assert main(["check", "job.toml", "--model", "ensemble", "--set", twins]) == 2
+    assert re.search(r"`members` 2, tdnn: .*hiden_size.*did you mean", _shown(capsys))
+    good = ["job.toml", "--model", "ensemble", "--set", 'model.members=["ridge", "tdnn"]']
+    assert main(["check", *good]) == 0
+    assert "--model ensemble --set 'model.members=" in _shown(capsys)
+
+
+def test_options_that_do_not_go_together_are_bad_input(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What two options say together belongs to no key, and is no fault of ours."""
+    heads = ["--model", "spacetime_patches", "--set", "model.n_heads=7"]
+    assert main(["check", "job.toml", *heads]) == 2
+    expected = "job.toml, [model]: `hidden_size` 64 is no multiple of `n_heads` 7; choose numbers"
+    assert expected in capsys.readouterr().err
+    none = ["--model", "ensemble", "--set", "model.members=[]"]
+    assert main(["check", "job.toml", *none]) == 2
+    assert "`members`: cannot be (); give at least one" in capsys.readouterr().err
+
+
+def test_classes_that_the_readings_do_not_have_are_bad_input(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit in another unit would train a model that is right in 100 % of all cases."""
+    classes = ["job.toml", "--set", "head.kind=classes", "--set"]
+    for command in ("check", "run"):
+        assert main([command, *classes, "head.edges=[500, 900]"]) == 2
+        assert re.search(
+            r"\[head\] `edges`: all readings of the training part are in the class 'below 500 "
+            r"veh/h'; give limits between \d\S+ and \d+",
+            _shown(capsys),
+        )
+    assert main(["check", *classes, "head.edges=[50, 900]", "--json"]) == 0
+    shares = json.loads(capsys.readouterr().out)["sizes"]["classes in training"]
+    assert re.fullmatch(
+        r"below 50 veh/h: \d\d %, 50 to 900 veh/h: \d\d %, 900 veh/h or more: 0 %", shares
+    )
+
+
+def _shown(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a command printed, on one line."""
+    return " ".join(" ".join(capsys.readouterr()).split())
 
 
 def test_init_writes_a_config_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
