@@ -43,6 +43,15 @@ class Forecaster:
     head: HeadConfig = field(default_factory=HeadConfig)  # what the model was trained for
     members: tuple[Member, ...] = ()  # of a blend of several models
 
+    def __repr__(self) -> str:
+        """Return sizes and names, not the weights."""
+        names = [self.inputs.features[position].name for position in self.inputs.targets]
+        return (
+            f"Forecaster({self.model!r}, {len(self.node_ids)} nodes, {self.inputs.window} -> "
+            f"{self.inputs.horizon} steps of {self.inputs.step}, targets={names}, "
+            f"head={self.head.kind!r}, fitted until {self.fitted_until})"
+        )
+
     def forecast(self, graph: STGraph, *, at: pd.Timestamp | str | None = None) -> STGraph:
         """Forecast every node of a graph.
 

@@ -307,6 +307,15 @@ def test_test_windows_lie_behind_everything_seen(make_signal) -> None:
     assert len(forecaster.test_starts(graph.select_steps(0, 100))) == 0
 
 
+def test_a_forecaster_is_shown_in_one_line(make_signal) -> None:
+    """At the end of a notebook's cell, hundreds of lines of weights help nobody."""
+    forecaster = fitted(make_signal())
+    shown = repr(forecaster)
+    assert shown.startswith(f"Forecaster('profile_decay', {len(forecaster.node_ids)} nodes, ")
+    assert len(shown) < 300
+    assert "\n" not in shown
+
+
 def test_notes_are_added_not_changed(make_signal) -> None:
     forecaster = fitted(make_signal(2))
     assert forecaster.notes["seed"] == 0
