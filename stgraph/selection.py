@@ -296,8 +296,12 @@ def _within(left: float, member: Member, bench: Bench) -> _Trial:
         return _Trial(member, str(error))
     probed = time.perf_counter() - began
     n_epochs = min(train.max_epochs, int(_MARGIN * (left - probed) / per_epoch))
-    if n_epochs < min(_LEAST_EPOCHS, train.max_epochs):
-        why = f"takes about {per_epoch:.2g} s an epoch, and {max(0, left):.2g} s were left"
+    needed = min(_LEAST_EPOCHS, train.max_epochs)
+    if n_epochs < needed:
+        why = (
+            f"needs {needed} epochs of about {per_epoch:.2g} s each, and "
+            f"{max(0, left):.2g} s were left"
+        )
         return _Trial(member, why, seconds=probed)
     minutes = min(left / 60, train.max_minutes or np.inf)
     update = {"max_epochs": n_epochs, "max_minutes": minutes}

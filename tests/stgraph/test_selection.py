@@ -252,7 +252,7 @@ def test_a_budget_that_is_spent_says_so(make_signal) -> None:
     train = TRAIN.model_copy(update={"max_epochs": 500})
     forecaster = auto(graph, "persistence", "gcn_lstm", minutes=0.0005, train=train)
     why_not = {row["model"]: row["why_not"] for row in forecaster.notes["tried"]}
-    assert "s an epoch, and" in why_not["gcn_lstm"] or why_not["gcn_lstm"] == "no time was left"
+    assert "s each, and" in why_not["gcn_lstm"] or why_not["gcn_lstm"] == "no time was left"
     assert [member.name for member in forecaster.members] == ["persistence"]
 
 
