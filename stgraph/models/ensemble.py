@@ -29,7 +29,8 @@ class Member(ModelOptions):
         """Refuse names that nobody registered, and blends of blends."""
         known = [other for other in registry.names("models") if other not in BLENDS]
         if name not in known:
-            raise ValueError(f"names of models: {known}{nearest_name(name, known)}")
+            why = "made of others" if name in BLENDS else f"unknown{nearest_name(name, known)}"
+            raise ValueError(f"names of models: {name!r} is {why}; there are {known}")
         return name
 
 

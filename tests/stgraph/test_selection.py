@@ -167,7 +167,8 @@ def test_a_new_job_forgets_the_members_of_an_older_one(make_signal, tmp_path, mo
     ("options", "match"),
     [
         ({"members": ["gcn_lstmm"]}, r"did you mean 'gcn_lstm'|gcn_lstm"),
-        ({"members": ["auto"]}, "names of models"),
+        ({"members": ["auto"]}, "names of models: 'auto' is made of others"),
+        ({"members": ["ridge", "tdn"]}, r"'tdn' is unknown \(did you mean 'tdnn'"),
         ({"members": [{"name": "ridge", "sed": 3}]}, "sed"),
         ({"members": []}, "members"),
         ({"weights": "best"}, "weights"),
