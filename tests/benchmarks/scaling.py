@@ -28,6 +28,7 @@ from _common import Row, at_most, main
 
 SIZES = (200, 2_000, 20_000, 100_000)
 QUICK = (200, 2_000)
+QUICK_MODELS = ("gcn_lstm", "spacetime_patches")
 VALUES = 64_000  # windows x nodes in a batch, about
 W = H = 12
 N_DAYS = 3
@@ -92,10 +93,12 @@ def measure(quick: bool) -> list[Row]:
     from learned_models import SMALL
 
     sizes = QUICK if quick else SIZES
-    chosen = os.environ.get("STGRAPH_BENCHMARK_MODELS", "").split(",")
+    named = os.environ.get("STGRAPH_BENCHMARK_MODELS", "")
+    everything = [name for name in sorted(SMALL) if name not in NOT_HERE]
+    chosen = named.split(",") if named else QUICK_MODELS if quick else everything
     rows: list[Row] = []
     for name in ["whole path", *sorted(SMALL)]:
-        if (chosen == [""] and name not in NOT_HERE) or name in chosen:
+        if name in chosen or (not named and name == "whole path"):
             rows += judge(name, {n: run_alone(name, n) for n in sizes}, quick=quick)
     return rows
 
