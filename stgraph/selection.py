@@ -53,6 +53,8 @@ _MORE_SEEDS = 2  # of the best family, where time is left
 _LEAST_EPOCHS = 5  # fewer teach a network too little
 _MARGIN = 0.9  # of the time that is left is planned with
 _MUCH_WORSE = 1.3  # times the least error: no help in a mean
+# settings that a training may go on with, but that a finished member must have been fitted with
+_LENGTH = ("max_epochs", "max_minutes", "patience", "precision")
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Bench:
     folder
         Where members are kept, so that a killed run goes on with the next. None keeps none.
     job
-        What must be the same for that.
+        What must be the same for that; where only how long networks learn differs, they are
+        fitted anew.
     resume
         Go on.
     """
@@ -155,15 +158,22 @@ class Bench:
             return self.fit_one(member, train, None)
         folder = self.folder / f"{member.name}-{member.seed}{_options_mark(member)}"
         job = f"{self.job} {member!r}"
+        # as asked for: an automatic choice itself shortens them to the time that is left
+        length = repr([(name, getattr(self.train, name)) for name in _LENGTH])
         done = folder / "checkpoint"
         if self.resume and done.exists():
             forecaster = load_forecaster(done)
-            if forecaster.notes.get("job") == job:
+            if forecaster.notes.get("job") != job:
+                raise CheckpointError(
+                    f"{done} was fitted in another job; choose another folder or start without "
+                    "resume"
+                )
+            if forecaster.predictor.is_point or forecaster.notes.get("length") == length:
+                logger.info("%s, seed %s: as fitted before", member.name, member.seed)
                 return forecaster
-            raise CheckpointError(
-                f"{done} was fitted in another job; choose another folder or start without resume"
-            )
-        forecaster = self.fit_one(member, train, folder).with_notes(job=job)
+            logger.info("%s, seed %s: fitted anew, [train] differs", member.name, member.seed)
+            shutil.rmtree(folder, ignore_errors=True)
+        forecaster = self.fit_one(member, train, folder).with_notes(job=job, length=length)
         save_forecaster(forecaster, done)
         return forecaster
 

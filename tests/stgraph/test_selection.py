@@ -146,6 +146,24 @@ def test_members_of_another_job_are_refused(make_signal, tmp_path) -> None:
     ensemble(graph, TINY, "ridge", folder=tmp_path, train=train)  # afresh
 
 
+def test_members_that_learned_for_another_time_are_fitted_anew(
+    make_signal, tmp_path, caplog
+) -> None:
+    """More epochs on resume must not end as the fewer ones did; a baseline learns in none."""
+    caplog.set_level("INFO", logger="stgraph.selection")
+    graph = make_signal(4, 24 * 10)
+    ensemble(graph, "ridge", TINY, folder=tmp_path)
+    assert "as fitted before" not in caplog.text
+    longer = TRAIN.model_copy(update={"max_epochs": 3})
+    resumed = ensemble(graph, "ridge", TINY, folder=tmp_path, resume=True, train=longer)
+    assert "ridge, seed 0: as fitted before" in caplog.text
+    assert "identity_mlp, seed 0: fitted anew, [train] differs" in caplog.text
+    unbroken = ensemble(graph, "ridge", TINY, train=longer)
+    np.testing.assert_array_equal(median(resumed, graph), median(unbroken, graph))
+    ensemble(graph, "ridge", TINY, folder=tmp_path, resume=True, train=longer)
+    assert "identity_mlp, seed 0: as fitted before" in caplog.text
+
+
 def test_a_new_job_forgets_the_members_of_an_older_one(make_signal, tmp_path, monkeypatch) -> None:
     """Or it could not be resumed: what it has not reached yet would still be of the older job."""
     graph = make_signal(4, 24 * 10)
