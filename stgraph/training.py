@@ -13,6 +13,7 @@ import torch
 
 from stgraph.calibration import Calibration, fit_calibration
 from stgraph.config import HeadConfig, ModelConfig, TrainConfig
+from stgraph.errors import InputError
 from stgraph.forecasting import Forecaster, instants
 from stgraph.graph import BoolArray, FloatArray, STGraph
 from stgraph.inputs import Inputs, Source, fit_inputs
@@ -111,7 +112,8 @@ def fit(
     graph
         Signal with at least one target feature.
     model
-        Registered name, of a graph model or of a baseline; or a name with its options.
+        Registered name, of a graph model or of a baseline; or a name with its options, such as
+        `from_pgt` returns for a layer.
     options
         Of the model's config, over those that `model` brings; None takes the defaults.
     window, horizon
@@ -152,6 +154,7 @@ def fit(
     OutputError
         The training state or logs cannot be written into `folder`.
     """
+    _check_model(model)  # before anything takes time
     prepared = prepare(
         graph,
         window=window,
@@ -185,6 +188,7 @@ def fit_prepared(
 ) -> Forecaster:
     """Fit a model to inputs that are fitted already; parameters, result and errors as for `fit`."""
     began = time.perf_counter()
+    _check_model(model)
     train, options, head = train or TrainConfig(), dict(options or {}), head or HeadConfig()
     if isinstance(model, ModelConfig):
         options = {**model.options, **options}
@@ -215,6 +219,17 @@ def fit_prepared(
         head=head,
         members=members,
     )
+
+
+def _check_model(model: object) -> None:
+    """Refuse what is no name, such as a layer itself."""
+    if isinstance(model, str | ModelConfig):
+        return
+    kind = model if isinstance(model, type) else type(model)
+    todo = "give the name of a model; `stgraph info` lists them"
+    if issubclass(kind, torch.nn.Module):
+        todo = f"wrap a layer of torch-geometric-temporal as model=from_pgt(...); else {todo}"
+    raise InputError(f"`model` is of type {kind.__name__}, no name of a model; {todo}")
 
 
 def _fit_model(

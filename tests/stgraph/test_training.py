@@ -541,6 +541,18 @@ def test_a_name_nobody_registered(make_signal) -> None:
         trained(make_signal(3), model="gcn_lst")
 
 
+@pytest.mark.parametrize("model", [torch.nn.GRU(4, 8), torch.nn.GRU])
+def test_a_layer_instead_of_a_name_is_pointed_to_from_pgt(make_signal, model) -> None:
+    """In one line; the text of a whole network would hide what to do."""
+    with pytest.raises(
+        InputError, match=r"`model` is of type GRU, .*model=from_pgt\(\.\.\.\)"
+    ) as caught:
+        fit(make_signal(3, 60), model=model)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"`model` is of type int, .* give the name of a model"):
+        fit(make_signal(3, 60), model=3)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
 def test_the_scaler_asked_for_is_used_and_leaves_a_linear_forecast_alone(make_signal, kind) -> None:
     graph = make_signal(3, 24 * 6)
