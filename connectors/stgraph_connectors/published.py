@@ -14,7 +14,7 @@ import pandas as pd
 
 from stgraph.errors import DataError, nearest_name
 from stgraph.graph import Feature, STGraph
-from stgraph.neighbours.tables import build_from_distances
+from stgraph.neighbours.tables import build_from_distances, match_ids
 from stgraph.report import Report
 from stgraph_connectors._adjacency import Links, read_links
 from stgraph_connectors._arrays import pick, read_npz
@@ -304,7 +304,7 @@ def _connect(graph: STGraph, path: Path, facts: _Facts, report: Report) -> STGra
     """Return the graph with the edges of a file."""
     if facts.has_distances and plain_suffix(path) not in _NO_DISTANCE:
         table = _read_distances(path, report)
-        if table is not None:
+        if table is not None and _knows_sensors(table, graph.node_ids, path.name, report):
             source, target, length = (str(name) for name in table.columns)
             return build_from_distances(
                 graph, table, source_column=source, target_column=target, length_column=length,
@@ -317,6 +317,23 @@ def _connect(graph: STGraph, path: Path, facts: _Facts, report: Report) -> STGra
         return graph
     weight = links.weight if facts.has_distances else np.ones_like(links.weight)
     return graph.replace(edge_index=links.index, edge_weight=weight, weight_unit="1")
+
+
+def _knows_sensors(table: pd.DataFrame, ids: pd.Index[Any], name: str, report: Report) -> bool:
+    """Say how many links name sensors without readings; tables of a larger area do."""
+    ends = table.iloc[:, :2]
+    known = np.stack([match_ids(ends[column], ids) >= 0 for column in ends.columns], axis=1)
+    lost = int((~known.all(axis=1)).sum())
+    strange = pd.unique(ends.to_numpy()[~known])
+    if lost == len(ends):
+        what = f"none of its {lost:,} links joins two sensors of the readings; it names "
+        what += f"{list(strange[:3])}, they are {list(ids[:3])}"
+        report.error(name, what, "give the distances of these sensors, or `ids` of the readings")
+    elif lost:
+        what = f"{lost:,} of {len(ends):,} links name {len(strange):,} sensors without readings, "
+        what += f"such as {strange[0]!r}"
+        report.warning(name, what, "these links were left out", count=lost)
+    return lost < len(ends)
 
 
 def _read_distances(path: Path, report: Report) -> pd.DataFrame | None:

@@ -163,3 +163,21 @@ def test_wrong_names_and_graphs(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("from,to,cost\n1,2,3\n")
     with pytest.raises(DataError, match=r"d\.csv"):
         read_published(tmp_path / "m.h5", dataset="pems04", graph=tmp_path / "d.csv")
+
+
+def test_distances_of_other_sensors_are_no_graph(tmp_path: Path) -> None:
+    """No edge at all would be measured as if it were the published graph."""
+    write_frame(tmp_path / "m.h5")
+    options: dict[str, Any] = {"dataset": "metr-la", "graph": tmp_path / "d.csv"}
+    (tmp_path / "d.csv").write_text("from,to,cost\n1,2,30\n2,1,40\n700000,1,5\n")
+    with pytest.raises(DataError, match=r"d\.csv: none of its 3 links joins .*\['1', '2'\]"):
+        read_published(tmp_path / "m.h5", **options)
+    (tmp_path / "d.csv").write_text("from,to,cost\n")
+    with pytest.raises(DataError, match=r"d\.csv"):
+        read_published(tmp_path / "m.h5", **options)
+    (tmp_path / "d.csv").write_text("from,to,cost\n700000,700001,30\n700000,8,40\n9,8,5\n")
+    graph = read_published(tmp_path / "m.h5", **options)
+    assert graph.n_edges == 1
+    found = [finding for finding in graph.report.warnings if finding.where == "d.csv"]
+    assert [finding.count for finding in found] == [2]
+    assert found[0].what == "2 of 3 links name 2 sensors without readings, such as '8'"
