@@ -77,6 +77,8 @@ class LayerView:
     support_column
         Column with what a value rests on (own sensor, near, far, none): guesses are thinner and
         broken, the more so the weaker their support is. None: all are drawn alike.
+    class_names
+        Value column to the words that the map tip shows for its numbers 0, 1, 2, ...
     """
 
     time_column: str | None = None
@@ -88,6 +90,7 @@ class LayerView:
     labels: bool = False
     instant_columns: Sequence[str] = ()
     support_column: str | None = None
+    class_names: Mapping[str, Sequence[str]] | None = None
 
 
 def build_graduated_qml(
@@ -399,13 +402,22 @@ def _map_tip(view: LayerView) -> str:
     """Return the HTML that QGIS shows at the pointer."""
     lines = [f"<b>[% {quote(view.name_column)} %]</b>"]
     for column, title in (view.value_columns or {}).items():
-        name = quote(column)
-        shown = f"coalesce(format_number({name}, if(abs({name}) < 10, 2, 0)), '–')"
+        name, words = quote(column), (view.class_names or {}).get(column)
+        shown = f"format_number({name}, if(abs({name}) < 10, 2, 0))"
+        if words:
+            shown = f"array_get(array({', '.join(map(_literal, words))}), to_int({name}))"
+        shown = f"coalesce({shown}, '–')"
         lines.append(f"{_escape(title)}: <b>[% {shown} %]</b>")
     texts = [f"format_date({quote(column)}, '{_INSTANT}')" for column in view.instant_columns]
     texts += [quote(column) for column in view.text_columns]
     lines += [f"[% coalesce({text}, '') %]" for text in texts]
     return "<br>".join(lines)
+
+
+def _literal(text: str) -> str:
+    """Return text for HTML as a string of an expression, without ending the expression."""
+    plain = _escape(text).replace("%]", "% ]").replace("\\", "\\\\")
+    return "'" + plain.replace("'", "''") + "'"
 
 
 def _escape(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -186,10 +186,11 @@ def classify_feature(graph: STGraph, style: Style | None = None) -> Classes:
 
 def classify_one(graph: STGraph, feature: Feature, style: Style | None = None) -> Classes:
     """Return the classes of one feature of a graph; see `classify_feature`."""
-    names = graph.provenance.get("classes") or ()  # in words, of a forecast of classes
-    is_class = feature.name.endswith("_class") and len(names) > 1
-    if is_class and (style is None or style.breaks is None):
-        return _named_classes(feature, [printable(name) for name in names], style or Style())
+    names, style = class_names(graph), style or Style()
+    if is_class(feature, names) and style.breaks is None:
+        return _named_classes(feature, names, style)
+    if style.label is None and (title := _probability_title(feature, names)) is not None:
+        style = replace(style, label=title)
     position = graph.feature_names.index(feature.name)
     return classify(graph.values[:, :, position], feature=feature, style=style)
 
@@ -270,10 +271,29 @@ def format_number(value: float, others: tuple[float, ...] = ()) -> str:
     return f"−{text}" if value < 0 else text
 
 
-def feature_title(feature: Feature) -> str:
-    """Return a feature's name in words, with its unit."""
+def feature_title(feature: Feature, *, classes: Sequence[str] = ()) -> str:
+    """Return a feature's name in words, with its unit; that of a class's probability names it."""
     unit = "" if feature.unit in ("", "1") else f" ({feature.unit})"
-    return printable(_readable(feature.name) + unit)
+    words = _probability_title(feature, classes) or _readable(feature.name)
+    return printable(words + unit)
+
+
+def class_names(graph: STGraph) -> tuple[str, ...]:
+    """Return the classes of a forecast of classes in words, none of any other graph."""
+    return tuple(printable(name) for name in graph.provenance.get("classes") or ())
+
+
+def is_class(feature: Feature, classes: Sequence[str]) -> bool:
+    """Tell whether a feature's values are positions among the classes."""
+    return feature.name.endswith("_class") and len(classes) > 1
+
+
+def _probability_title(feature: Feature, classes: Sequence[str]) -> str | None:
+    """Return ``Speed below 20 mph, probability`` for ``speed_p0``, None for any other feature."""
+    stem, _, number = feature.name.rpartition("_p")
+    if not (stem and number.isdecimal() and int(number) < len(classes)):
+        return None
+    return f"{_readable(stem)} {classes[int(number)]}, probability"
 
 
 def printable(text: object) -> str:

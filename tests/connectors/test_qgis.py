@@ -79,6 +79,20 @@ def test_a_layer_without_time_has_no_temporal_settings() -> None:
         assert ET.fromstring(text).find("temporal") is None
 
 
+def test_the_map_tip_shows_the_word_of_a_class() -> None:
+    """As an expression that no word can end; numbers beside it stay numbers."""
+    view = LayerView(
+        value_columns={"speed_class": "Speed class", "speed_p0": "P"},
+        class_names={"speed_class": ("below 20' mph", "a < b %] \\")},
+    )
+    tip = ET.fromstring(build_plain_qml(geometry="point", view=view)).findtext("mapTip") or ""
+    assert tip.split("<br>")[1] == (
+        "Speed class: <b>[% coalesce(array_get(array('below 20'' mph', 'a &lt; b % ] \\\\'), "
+        "to_int(\"speed_class\")), '–') %]</b>"
+    )
+    assert 'format_number("speed_p0"' in tip
+
+
 def test_sizes_are_in_millimetres() -> None:
     text = build_graduated_qml(CLASSES, "speed", geometry="point", size_mm=2.5)
     options = {o.get("name"): o.get("value") for o in ET.fromstring(text).iter("Option")}

@@ -201,6 +201,23 @@ def test_forecast_classes_have_their_names_and_a_colour_each(
     assert by_hand.labels == ("≤ 1", "> 1")
 
 
+def test_probabilities_are_named_by_their_class(graph: STGraph) -> None:
+    """``speed_p0`` says nothing to who looks at a map; numbers of no class stay what they are."""
+    names = ["below 20 mph", "20 mph or more"]
+    first, pressure = Feature("speed_p0", "1"), Feature("air_p2", "hPa")
+    assert feature_title(first, classes=names) == "Speed below 20 mph, probability"
+    assert feature_title(pressure, classes=names) == "Air p2 (hPa)"
+    assert feature_title(first) == "Speed p0"
+    forecast = graph.replace(
+        values=np.zeros_like(graph.values),
+        mask=None,
+        features=(first,),
+        provenance={"kind": "forecast", "classes": names},
+    )
+    assert classify_feature(forecast).label == "Speed below 20 mph, probability"
+    assert classify_feature(forecast, Style(label="Jam")).label == "Jam"
+
+
 def test_titles_are_words_with_units() -> None:
     assert feature_title(Feature("mae", "km/h")) == "MAE (km/h)"
     assert feature_title(Feature("travel_time", "s")) == "Travel time (s)"

@@ -22,7 +22,7 @@ from stgraph_connectors.postgis.layers import (
 )
 from stgraph_connectors.postgis.places import group_quantiles
 from stgraph_connectors.postgis.publishing import dataset_geometry
-from stgraph_connectors.styles import feature_title
+from stgraph_connectors.styles import class_names, feature_title
 
 SUPPORT = "support"  # the node column with what a value rests on
 
@@ -91,7 +91,7 @@ def _layer(issue: Issue, stride: int, place: tuple[int, LiteralString]) -> Layer
         Column("issued_at", "timestamptz", "When the forecast was made: the last instant known"),
     ]
     columns += [
-        Column(column, "real", feature_title(feature))
+        Column(column, "real", feature_title(feature, classes=class_names(issue.graph)))
         for column, feature in zip(issue.columns, issue.graph.features, strict=True)
     ]
     if _tells_support(issue):

@@ -18,10 +18,12 @@ from stgraph_connectors.qgis import (
 from stgraph_connectors.styles import (
     Classes,
     Style,
+    class_names,
     classify,
     classify_feature,
     classify_one,
     feature_title,
+    is_class,
     main_feature,
     stem_of,
 )
@@ -81,7 +83,8 @@ def build_value_styles(
     """
     first = main_feature(graph, style)
     classes = classify_feature(graph, style)
-    titles = _titles(dict(zip(columns, graph.features, strict=True)))
+    names, shown = class_names(graph), dict(zip(columns, graph.features, strict=True))
+    titles = {column: feature_title(of, classes=names) for column, of in shown.items()}
     view = LayerView(
         time_column=time_column,
         step=None if time_column is None else step or _step(graph),
@@ -90,6 +93,7 @@ def build_value_styles(
         text_columns=text_columns,
         aliases={**titles, **(aliases or {})},
         labels=graph.n_nodes <= _LABELS_UP_TO,
+        class_names={column: names for column, of in shown.items() if is_class(of, names)},
         support_column=support_column,
     )
     size = None if style is None else style.size_mm
@@ -97,7 +101,7 @@ def build_value_styles(
     for i, (column, feature) in enumerate(zip(columns, graph.features, strict=True)):
         own = _classes_like(classes, graph, i, first)
         qml = build_graduated_qml(own, column, geometry=geometry, view=view, size_mm=size)
-        styles.append(NamedStyle(feature_title(feature), qml, feature is first))
+        styles.append(NamedStyle(titles[column], qml, feature is first))
     if support_column is not None:
         qml = build_support_qml(support_column, geometry=geometry, view=view, size_mm=size)
         styles.append(NamedStyle("Support", qml, is_default=False))

@@ -39,7 +39,7 @@ from stgraph_connectors.sinks._gpkg_styles import (
     describe_layer,
 )
 from stgraph_connectors.sinks._tables import safe_names
-from stgraph_connectors.styles import Style, feature_title, main_feature
+from stgraph_connectors.styles import Style, class_names, feature_title, main_feature
 
 logger = logging.getLogger(__name__)
 
@@ -304,8 +304,8 @@ def _write_view(
         description=describe_layer(graph, names),
         n_rows=graph.n_steps * graph.n_nodes,
     )
-    titles = zip(document["features"], graph.features, strict=True)
-    notes = {feature["column"]: feature_title(of) for feature, of in titles}
+    titles, classes = zip(document["features"], graph.features, strict=True), class_names(graph)
+    notes = {feature["column"]: feature_title(of, classes=classes) for feature, of in titles}
     for table in (names.layer, names.values):
         _gpkg.add_column_notes(db, table, notes)
 

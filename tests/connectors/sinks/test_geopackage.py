@@ -178,6 +178,23 @@ def test_columns_carry_their_unit(forecast: STGraph, tmp_path: Path) -> None:
     assert ("speed", "Speed (km/h)") in rows
 
 
+def test_a_forecast_of_classes_speaks_in_words(forecast: STGraph, tmp_path: Path) -> None:
+    """Styles, column notes and the map tip say which class, not its number."""
+    given = forecast.replace(
+        values=np.ones_like(forecast.values[..., :3]),
+        mask=None,
+        features=tuple(Feature(n, "1") for n in ("speed_class", "speed_p0", "speed_p1")),
+        provenance={**forecast.provenance, "classes": ["below 20 mph", "20 mph or more"]},
+    )
+    path = write_geopackage(given, tmp_path / "f.gpkg")
+    styles = dict(query(path, "SELECT styleName, styleQML FROM layer_styles"))  # type: ignore[arg-type]
+    notes = {title for (title,) in query(path, "SELECT title FROM gpkg_data_columns")}
+    titles = {"Speed class", "Speed below 20 mph, probability", "Speed 20 mph or more, probability"}
+    assert titles <= set(styles)
+    assert titles <= notes
+    assert "array_get(array('below 20 mph', '20 mph or more')" in str(styles["Speed class"])
+
+
 def test_numbers_print_short_and_are_the_same_float32(forecast: STGraph, tmp_path: Path) -> None:
     values = forecast.values.copy()
     values[0, :, 0] = [412.4, 1 / 3, -1e-38, 3.4e38]
