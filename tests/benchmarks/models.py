@@ -67,7 +67,7 @@ def measure(quick: bool) -> list[Row]:
     outside, of_torch = _Outside(), _OutsideOfTorch()
     outside.load_state_dict(of_torch.state_dict())
     gap = (outside(x, *edges) - of_torch(x, *edges)).abs().max()
-    rows.append(at_most("GCN outside: difference to nn.LSTM", float(gap), "", 1e-5))
+    rows.append(at_most("GCN outside: difference to nn.LSTM", float(gap.detach()), "", 1e-5))
     name = "GCN outside, then an LSTM, against their GConvLSTM: training"
     rows += _compare(name, outside, other, (x, *edges), n_runs, 15, train=True)
     name = "GCN outside: training, theirs being nn.LSTM"
