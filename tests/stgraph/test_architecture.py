@@ -48,6 +48,7 @@ ORDER = [
     "training",
     "transferring",
     "backtesting",
+    "scenario",
     "results",
     "segments",
     "outputs",

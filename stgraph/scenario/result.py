@@ -1,0 +1,61 @@
+"""What comes out of a scenario: baseline, scenario, difference, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stgraph.graph import BoolArray, FloatArray, STGraph
+from stgraph.report import Report
+
+STATUS = ("normal", "closed", "new", "changed", "removed")
+SOURCES = ("forecast", "assignment", "learned", "simulated", "diversion")
+
+CodeArray = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class LinkEffects:
+    """Speeds and flows of E segments in T steps, with and without what a scenario does.
+
+    NaN: nothing is known, the segment is closed, or it does not exist there.
+    """
+
+    speed_base: FloatArray  # (T, E) km/h
+    speed_scn: FloatArray
+    flow_base: FloatArray  # (T, E) vehicles per hour
+    flow_scn: FloatArray
+    d_speed_low: FloatArray  # (T, E) km/h: the range of what the speed may change by
+    d_speed_high: FloatArray
+    d_flow_low: FloatArray
+    d_flow_high: FloatArray
+    significant: BoolArray  # (T, E) the change is at least twice the noise
+    status: CodeArray  # (T, E) position in STATUS
+    source: CodeArray  # (T, E) position in SOURCES: what the scenario's values rest on
+
+
+@dataclass(frozen=True, eq=False)
+class ScenarioResult:
+    """A scenario that was run."""
+
+    run_id: str  # time of the run and a mark of its inputs
+    name: str
+    script: str  # the scenario as YAML
+    method: str  # what was used: assignment, learned, diversion, simulate
+    baseline: str  # which forecast it is compared with
+    zone: str  # IANA name, for local times
+    roads: STGraph  # junctions as nodes, E segments as edges (a GeoDataFrame with `segment_id`)
+    time: pd.DatetimeIndex  # (T,) UTC
+    links: LinkEffects
+    od: pd.DataFrame  # o, d, period, trips, tt_base_min, tt_scn_min, is_unreachable
+    edits: gpd.GeoDataFrame  # as `Edited.edits`
+    summary: pd.DataFrame  # metric, unit, base, scenario, change, low, high
+    access: pd.DataFrame  # zone, period, jobs_15_base, jobs_15_scn, jobs_30_base, ...; may be empty
+    card: Mapping[str, Any] = field(default_factory=dict)  # what this rests on, JSON-like
+    report: Report = field(default_factory=Report)
