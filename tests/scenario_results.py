@@ -49,7 +49,7 @@ def make_result(
     return ScenarioResult(
         run_id=run_id,
         name="South Street works",
-        script="version: 1\nname: South Street works\noperations: [close: {target: {edges: [5]}}]\n",
+        script="version: 1\nname: South Street works\noperations: [close: {...}]\n",
         method="assignment",
         baseline="forecast of 2026-11-23T05:00Z by gcn_lstm",
         zone=ZONE,
