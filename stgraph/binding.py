@@ -176,12 +176,12 @@ def note_refused(
     for key in dict.fromkeys(str(item["loc"][0]) for item in items if item["loc"]):
         if key in given:
             own = [item for item in items if item["loc"][:1] == (key,)]
-            report.error(f"{where} `{key}`", f"cannot be {given[key]!r}", _what_to_give(own))
+            report.error(f"{where} `{key}`", f"cannot be {given[key]!r}", what_to_give(own))
         else:
             report.error(f"{where} `{key}`", "is missing", f"add `{key} = ...`")
 
 
-def _what_to_give(items: Iterable[ErrorDetails]) -> str:
+def what_to_give(items: Iterable[ErrorDetails]) -> str:
     """Return what to give instead of one value, from what pydantic says about it."""
     texts = []
     for item in items:
@@ -209,7 +209,7 @@ def convert(value: Any, hint: Any, where: str, origin: Origin) -> Any:
         # through JSON: strict about 8 and "8", lenient where TOML has no type of its own (tuples)
         return adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        origin.report.error(where, f"cannot be {value!r}", _what_to_give(error.errors()))
+        origin.report.error(where, f"cannot be {value!r}", what_to_give(error.errors()))
         return value
 
 

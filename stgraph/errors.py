@@ -60,10 +60,21 @@ class MissingExtraError(STGraphError, ImportError):
     """An optional package is not installed."""
 
 
-def nearest_name(name: object, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest known name, or an empty string."""
-    match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+def nearest_name(name: object, known: Iterable[str], *, n: int = 1) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest known names, or an empty string."""
+    nearest = [repr(match) for match in nearest_names(name, known, n=n)]
+    *others, last = nearest or [""]
+    words = f"{', '.join(others)} or {last}" if others else last
+    return f" (did you mean {words}?)" if nearest else ""
+
+
+def nearest_names(name: object, known: Iterable[str], *, n: int = 3) -> list[str]:
+    """Return the closest known names, upper and lower case alike, the closest first."""
+    folded: dict[str, str] = {}
+    for one in known:
+        folded.setdefault(one.casefold(), one)
+    matches = difflib.get_close_matches(str(name).casefold(), list(folded), n=n, cutoff=0.5)
+    return [folded[match] for match in matches]
 
 
 def shown(value: object) -> str:

@@ -37,3 +37,12 @@ def test_docstring_shows_every_error() -> None:
 )
 def test_nearest_name(name: object, hint: str) -> None:
     assert errors.nearest_name(name, ["geopackage", "map"]) == hint
+
+
+def test_several_nearest_names() -> None:
+    """Streets are written in many ways: three are named, and capitals do not matter."""
+    streets = ["A Avenue", "A Avenue Bridge", "B Avenue", "Cliff Road"]
+    assert errors.nearest_names("a avenue", streets) == ["A Avenue", "B Avenue", "A Avenue Bridge"]
+    hint = " (did you mean 'A Avenue', 'B Avenue' or 'A Avenue Bridge'?)"
+    assert errors.nearest_name("a avenue", streets, n=3) == hint
+    assert errors.nearest_name("cliff raod", streets, n=3) == " (did you mean 'Cliff Road'?)"
