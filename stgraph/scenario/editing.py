@@ -2,53 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
-import geopandas as gpd
 import pandas as pd
 
-from stgraph.graph import BoolArray, FloatArray, IntArray, STGraph
+from stgraph.errors import ConfigError
+from stgraph.graph import STGraph
 from stgraph.report import Report
-from stgraph.scenario.operations import AddDemand, ScaleDemand, SetWeather
+from stgraph.scenario.actions.change import note_conflicts
+from stgraph.scenario.drafting import Draft, build
+from stgraph.scenario.script import Scenario
+from stgraph.scenario.states import Edited, RoadState
+from stgraph.scenario.streets import read_streets
+
+__all__ = ["Edited", "RoadState", "edit", "try_edit"]
 
 
-@dataclass(frozen=True, eq=False)
-class RoadState:
-    """What holds on every segment of an edited network during a period."""
+def edit(
+    scenario: Scenario, roads: STGraph, time: pd.DatetimeIndex, *, force: bool = False
+) -> Edited:
+    """Return what a scenario makes of a road network.
 
-    is_open: BoolArray  # (E,)
-    speed_kmh: FloatArray  # (E,) free-flow speed
-    lanes: FloatArray  # (E,)
-    capacity_vph: FloatArray  # (E,) vehicles per hour; what it would be where it is closed
-    banned_turns: IntArray  # (2, K) positions of segments: from, to; with those of the baseline
+    Parameters
+    ----------
+    scenario
+        Operations in their order.
+    roads
+        The network, in the reading ``nodes="junctions"``.
+    time
+        (T,) steps of the horizon, UTC.
+    force
+        Take targets of more than a fifth of the network without complaint.
 
+    Returns
+    -------
+    Edited
+        Both networks on one list of segments, with what was found in its report.
 
-@dataclass(frozen=True, eq=False)
-class Edited:
-    """A road network and what a scenario makes of it.
-
-    Both networks have the same E segments: first those of the baseline in their order, then those
-    that the scenario adds. A segment that the scenario splits stays (in the baseline) and is
-    replaced by its parts (in the scenario).
+    Raises
+    ------
+    ConfigError
+        Lists everything that is wrong, by operation.
     """
+    report = Report()
+    edited = try_edit(scenario, roads, time, report, force=force)
+    report.raise_errors(ConfigError, title=f"scenario {scenario.name!r} cannot be used")
+    assert edited is not None  # noqa: S101 - else there was an error
+    return edited
 
-    roads: STGraph  # junctions as nodes, all E segments as edges with `segment_id`
-    parent: (
-        IntArray  # (E,) the baseline's segment whose forecast it inherits: its own position, that
-    )
-    # of the segment it is a part of, or -1 for a new road
-    time: pd.DatetimeIndex  # (T,) steps of the horizon, UTC
-    baseline: RoadState  # new segments are closed
-    periods: tuple[RoadState, ...]  # distinct states of the scenario
-    period_of: IntArray  # (T,) which of them holds at a step
-    changes: pd.DataFrame  # a row per operation, segment and attribute: operation (number from 1),
-    # op, segment_id, attribute, before, after, from, to (UTC), n_steps
-    edits: gpd.GeoDataFrame  # a row per operation and segment, with its line: operation, op, label,
-    # segment_id, status (closed, changed, new, removed), from, to
-    demand: tuple[AddDemand | ScaleDemand, ...]
-    weather: tuple[SetWeather, ...]
-    report: Report
 
-    def state(self, step: int) -> RoadState:
-        """Return what holds at a step of the scenario."""
-        return self.periods[int(self.period_of[step])]
+def try_edit(
+    scenario: Scenario,
+    roads: STGraph,
+    time: pd.DatetimeIndex,
+    report: Report,
+    *,
+    force: bool = False,
+) -> Edited | None:
+    """Return what a scenario makes of a road network, or None with errors in the report."""
+    time = _clean_time(time, report)
+    streets = read_streets(roads, report)
+    if report.errors or streets is None:
+        return None
+    numbered = list(enumerate(scenario.operations, 1))
+    built = build(numbered, streets, report, force)
+    draft = Draft(scenario.timezone, built, time, report, force)
+    for number, operation in numbered:
+        draft.take(number, operation)
+    note_conflicts(draft.changes, built.streets, time, report)
+    return None if report.errors else draft.finish(scenario.operations)
+
+
+def _clean_time(time: Any, report: Report) -> pd.DatetimeIndex:
+    """Return the steps in UTC, or note why they cannot be used."""
+    if not isinstance(time, pd.DatetimeIndex) or len(time) == 0:
+        report.error("`time`", f"is {type(time).__name__} without steps", "give a DatetimeIndex")
+        return pd.DatetimeIndex([], tz="UTC")
+    return time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")

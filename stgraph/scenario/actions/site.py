@@ -46,6 +46,7 @@ class Built:
     n_base: int
     replaced: BoolArray  # (E,) segments of the baseline that are there as parts
     number: IntArray  # (E,) operation that builds a segment, 0: none
+    turned: dict[int, int]  # of segments turned round: which they stand for
 
 
 class Site:
@@ -226,7 +227,12 @@ class Site:
             parent=np.concatenate([base.parent, [piece.parent for piece in pieces]]).astype(int),
         )
         number = np.concatenate([np.zeros(self.n_base), [piece.number for piece in pieces]])
-        return Built(streets, self.n_base, replaced, number.astype(np.int64))
+        turned = {
+            self.n_base + k: piece.values["turned"]
+            for k, piece in enumerate(pieces)
+            if "turned" in piece.values
+        }
+        return Built(streets, self.n_base, replaced, number.astype(np.int64), turned)
 
     def _forbidden(self, position: dict[int, int]) -> IntArray:
         """Return forbidden turns, those at segments that were split also of their parts."""
@@ -285,9 +291,9 @@ class Site:
             [np.asarray(nodes.geometry, dtype=object), shapely.points(self.junctions)]
         )
         kind = table["kind"].astype(object).where(table["kind"].notna(), "junction")
-        return table.set_geometry(gpd.GeoSeries(points, index=table.index, crs=nodes.crs)).assign(
-            kind=kind
-        )
+        shapes = gpd.GeoSeries(points, index=table.index, crs=nodes.crs)
+        located: gpd.GeoDataFrame = table.set_geometry(shapes).assign(kind=kind)
+        return located
 
 
 def _cut(xy: Float64Array, flat: Float64Array, along_m: float) -> tuple[Float64Array, Float64Array]:
@@ -347,7 +353,7 @@ def _extend_edges(
     crs: pyproj.CRS | None,
 ) -> gpd.GeoDataFrame:
     """Return the table of segments with the new ones, which inherit the columns of others."""
-    base = edges.reset_index(drop=True)
+    base: gpd.GeoDataFrame = edges.reset_index(drop=True)
     if not pieces:
         return base
     n_base, n_new = len(base), len(pieces)
