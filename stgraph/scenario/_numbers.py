@@ -11,6 +11,7 @@ import pandas as pd
 
 MISSING = "–"
 NOISE = "cannot be told from noise"
+_COUNTED = ("trip", "pairs")  # in units that have no parts
 _STEPS_IN_RANGE = 4  # a range shows at least so many different numbers
 
 
@@ -51,6 +52,8 @@ class Estimate:
         """What its numbers are rounded to."""
         if self.has_range and self.high > self.low:
             return decade((self.high - self.low) / _STEPS_IN_RANGE)
+        if any(word in self.unit for word in _COUNTED):
+            return 1.0
         sizes = [abs(v) for v in (self.base, self.scenario, self.change) if math.isfinite(v) and v]
         step = decade(max(sizes, default=1.0) / 100)
         return min(step, decade(abs(self.change))) if self.change else step

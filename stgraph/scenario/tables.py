@@ -20,6 +20,7 @@ from stgraph.scenario.result import SOURCES, STATUS, LinkEffects, ScenarioResult
 _CLOSED, _NEW = STATUS.index("closed"), STATUS.index("new")
 _GONE = (_CLOSED, STATUS.index("removed"))
 _STAMP = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)T(\d\d):?(\d\d):?(\d\d)?")  # at the head of a run id
+_NUMBERS = ("base", "scenario", "change", "low", "high")
 _EDIT = ("operation", "op", "label", "segment_id", "status", "valid_from", "valid_to")
 
 Frames = dict[str, pd.DataFrame | gpd.GeoDataFrame]
@@ -58,9 +59,27 @@ def tables(result: ScenarioResult) -> Frames:
         "scenario_link_peak": _peaks(result, change, segments),
         "scenario_od": _od(result),
         "scenario_edit": _edits(result),
-        "scenario_summary": _with_run(result, result.summary.reset_index(drop=True)),
+        "scenario_summary": _with_run(result, _as_numbers(result.summary, _NUMBERS)),
         "scenario_access": _access(result),
     }
+
+
+def link_peaks(result: ScenarioResult) -> gpd.GeoDataFrame:
+    """Return the table ``scenario_link_peak`` alone, without those that have a row per step.
+
+    Raises
+    ------
+    DataError
+        The segments have no id or no line.
+    """
+    segments = _segments(result)
+    change = _Change(result.links, segments["length_m"].to_numpy(dtype=np.float32))
+    return _peaks(result, change, segments)
+
+
+def access_rows(result: ScenarioResult) -> pd.DataFrame:
+    """Return the table ``scenario_access`` alone: a row per zone, period and measure."""
+    return _access(result)
 
 
 class _Change:
@@ -116,7 +135,7 @@ def _scenario(result: ScenarioResult) -> pd.DataFrame:
         "step_s": step.total_seconds(),
         "n_segments": result.roads.n_edges,
         "card": json.dumps(dict(result.card), default=str),
-        "findings": json.dumps(result.report.to_json()),
+        "findings": result.report.to_json(),
     }
     table = pd.DataFrame([row])
     for name in ("created", "valid_from", "valid_to"):
@@ -268,7 +287,7 @@ def _rests_on_significant(change: _Change, steps: BoolArray) -> BoolArray:
 
 def _od(result: ScenarioResult) -> pd.DataFrame:
     """Return the times between zones, missing where there is no way any more."""
-    od = result.od.reset_index(drop=True)
+    od = _as_numbers(result.od, ("trips", "tt_base_min", "tt_scn_min"))
     away = od["is_unreachable"].to_numpy(dtype=bool)
     after = np.where(away, np.nan, od["tt_scn_min"].to_numpy(dtype=float))
     named = od.assign(o=od["o"].astype(str), d=od["d"].astype(str), tt_scn_min=after)
@@ -307,8 +326,13 @@ def _access(result: ScenarioResult) -> pd.DataFrame:
     ]
     columns = ["zone", "period", "measure", "base", "scenario"]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-    rows["change"] = rows["scenario"].astype(float) - rows["base"].astype(float)
-    return _with_run(result, rows)
+    whole = _as_numbers(rows.assign(change=np.nan), ("base", "scenario", "change"))
+    return _with_run(result, whole.assign(change=whole["scenario"] - whole["base"]))
+
+
+def _as_numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table whose columns are numbers, even where it is empty or has None."""
+    return table.reset_index(drop=True).astype(dict.fromkeys(columns, np.float64))
 
 
 def _with_run(result: ScenarioResult, table: pd.DataFrame) -> pd.DataFrame:
