@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stgraph.scenario._numbers import number
-from stgraph.scenario._report_parts import Drawn, effect_words, period_label
+from stgraph.scenario._report_maps import Drawn, effect_words, period_label
 from stgraph.scenario._sheet import WIDTH
 from stgraph.scenario._svg_charts import Line, draw_chart
 from stgraph.scenario._svg_map import SPEED

@@ -115,7 +115,9 @@ def street_names(segments: pd.DataFrame, words: list[str]) -> list[str]:
     names = []
     columns = (segments[name] for name in ("name", "road_class", "segment_id"))
     for street, road_class, segment, word in zip(*columns, words, strict=True):
-        street = street or f"unnamed {road_class or 'road'} (segment {segment})"
+        if pd.isna(street) or not street:
+            kind = "road" if pd.isna(road_class) else f"{road_class} road"
+            street = f"unnamed {kind} (segment {segment})"
         names.append(f"{street}, {word}" if word else str(street))
     return names
 
@@ -138,7 +140,11 @@ def top_vehicles(links: pd.DataFrame, *, n: int = N_TOP) -> pd.DataFrame:
         the count and length of all its segments whose change is significant.
     """
     change = (links["vehicles_scenario"] - links["vehicles_base"]).abs()
-    found = links.assign(size=change).loc[change > 0].sort_values("size", ascending=False)
+    found = (
+        links.assign(size=change)
+        .loc[change > 0]
+        .sort_values("size", ascending=False, kind="stable")
+    )
     rows = found.drop_duplicates("street").head(n)
     return _rows(rows, found, "vehicles")
 
@@ -156,7 +162,12 @@ def top_delay(links: pd.DataFrame, *, n: int = N_TOP) -> pd.DataFrame:
     sums["significant"] = grouped["significant"].any()
     for name in ("road_class", "segment_id", "status"):
         sums[name] = grouped[name].first()
-    rows = sums.loc[sums["size"] > 0].sort_values("size", ascending=False).head(n).reset_index()
+    rows = (
+        sums.loc[sums["size"] > 0]
+        .sort_values("size", ascending=False, kind="stable")
+        .head(n)
+        .reset_index()
+    )
     return _rows(rows, links, "delay")
 
 
@@ -166,7 +177,7 @@ def _rows(rows: pd.DataFrame, links: pd.DataFrame, name: str) -> pd.DataFrame:
     sure = sure.reindex(rows["street"]).fillna(0)
     table: dict[str, Any] = {
         "street": rows["street"].to_numpy(),
-        "road_class": rows["road_class"].fillna("").to_numpy(),
+        "road_class": ["" if pd.isna(x) else str(x) for x in rows["road_class"]],
         "segment_id": rows["segment_id"].to_numpy(),
         "status": rows["status"].astype(str).to_numpy(),
         "significant": rows["significant"].to_numpy(dtype=bool),

@@ -19,30 +19,24 @@ import numpy as np
 from stgraph._optional import require
 from stgraph.errors import InputError, OutputError
 from stgraph.scenario._numbers import Estimate, decade, number, plain, signed
-from stgraph.scenario._report_parts import (
-    METHODS,
-    TILES,
-    Drawn,
+from stgraph.scenario._report_maps import Drawn, edit_map, is_major, maps_of, prepare
+from stgraph.scenario._report_tables import (
     access_tables,
-    edit_map,
-    headline,
-    is_major,
-    maps_of,
     od_pairs,
     od_zones,
     operations_of,
-    per_time,
-    prepare,
     profile_of,
-    span_words,
     street_tables,
     summary_rows,
 )
+from stgraph.scenario._report_words import METHODS, headline, per_time, span_words
 from stgraph.scenario._side_by_side import side_by_side
 from stgraph.scenario._svg_map import FLOW, SPEED, draw_legend, draw_network, edit_legend
 from stgraph.scenario.compare import compare
 from stgraph.scenario.result import ScenarioResult
 
+# metrics of the summary that planners ask for first, with their unit in words
+TILES = {"VHT": "vehicle hours", "delay": "vehicle hours lost", "unserved trips": "trips not made"}
 _NETWORK = "net"
 _LOUD = ("warnings", "extrapolation")  # of a card: at the top of the page
 

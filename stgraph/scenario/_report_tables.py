@@ -1,0 +1,203 @@
+"""The tables of a report page, and its chart of the day."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stgraph.scenario._numbers import Estimate, as_float, number, plain
+from stgraph.scenario._report_maps import Drawn
+from stgraph.scenario._report_words import streets_of, when_of
+from stgraph.scenario._street_totals import link_totals, step_hours, top_delay, top_vehicles
+from stgraph.scenario._svg_charts import Line, draw_chart
+from stgraph.scenario.periods import LABELS
+from stgraph.scenario.result import ScenarioResult
+from stgraph.scenario.tables import access_rows
+
+_N_PAIRS = 12
+
+
+def operations_of(result: ScenarioResult) -> list[dict[str, Any]]:
+    """Return a row per operation that changes roads: what, where, when, how much of it."""
+    rows = []
+    for operation, edits in result.edits.groupby("operation", sort=True):
+        rows.append(
+            {
+                "number": plain(operation),
+                "op": str(edits["op"].iloc[0]).replace("_", " "),
+                "label": str(edits["label"].iloc[0]),
+                "streets": streets_of(result, edits),
+                "when": when_of(result, edits) or "all the time",
+                "n": edits["segment_id"].nunique(),
+            }
+        )
+    return rows
+
+
+def summary_rows(result: ScenarioResult) -> list[dict[str, Any]]:
+    """Return the numbers of the whole network."""
+    return [
+        {"metric": str(row["metric"]), "estimate": Estimate.of(row)}
+        for _, row in result.summary.iterrows()
+    ]
+
+
+def street_tables(drawn: Drawn) -> dict[str, list[dict[str, Any]]]:
+    """Return the streets with the largest changes of vehicles and of time lost."""
+    day = drawn.peaks["day"]
+    links = pd.concat([day, link_totals(drawn.result)], axis=1)
+    found = {}
+    for name, table, unit in (
+        ("vehicles", top_vehicles(links), "veh"),
+        ("delay", top_delay(links), "veh-h"),
+    ):
+        rows = []
+        for row in table.to_dict("records"):
+            estimate = Estimate.of({**row, "unit": unit})
+            rows.append({**row, "estimate": estimate, "verdict": _verdict(row, estimate)})
+        found[name] = rows
+    return found
+
+
+def _verdict(row: dict[Any, Any], estimate: Estimate) -> str:
+    """Return what may be said about the change on a street."""
+    if row["status"] in ("closed", "removed", "new"):
+        return str(row["status"])
+    if not row["significant"] or estimate.is_noise:
+        return "cannot be told from noise"
+    return "significant"
+
+
+def od_pairs(result: ScenarioResult) -> list[dict[str, Any]]:
+    """Return the pairs of zones that lose most time together, those cut off first."""
+    od = result.od
+    if od.empty:
+        return []
+    change = (od["tt_scn_min"] - od["tt_base_min"]).astype(float)
+    cut = od["is_unreachable"].astype(bool)
+    lost = (change * od["trips"].astype(float)).where(~cut, od["trips"].astype(float) * 1e6)
+    order = lost[lost > 0].sort_values(ascending=False, kind="stable").head(_N_PAIRS).index
+    return [
+        {
+            "o": str(od["o"][i]),
+            "d": str(od["d"][i]),
+            "period": LABELS.get(str(od["period"][i]), str(od["period"][i])),
+            "trips": as_float(od["trips"][i]),
+            "base": as_float(od["tt_base_min"][i]),
+            "scenario": as_float(od["tt_scn_min"][i]),
+            "change": float(change[i]),
+            "cut": bool(cut[i]),
+        }
+        for i in order
+    ]
+
+
+def od_zones(result: ScenarioResult) -> list[dict[str, Any]]:
+    """Return the zones whose trips, from there and to there, lose most on average."""
+    od = result.od
+    if od.empty:
+        return []
+    both = pd.concat([od.assign(zone=od["o"].astype(str)), od.assign(zone=od["d"].astype(str))])
+    cut = both["is_unreachable"].astype(bool)
+    trips = both["trips"].astype(float)
+    change = (both["tt_scn_min"] - both["tt_base_min"]).astype(float)
+    served = trips.where(~cut & change.notna(), 0.0)
+    sums = pd.DataFrame(
+        {
+            "zone": both["zone"],
+            "trips": trips,
+            "served": served,
+            "minutes": (served * change.fillna(0)),
+            "cut": trips.where(cut, 0.0),
+        }
+    )
+    sums = sums.groupby("zone").sum()
+    sums["mean"] = (sums["minutes"] / sums["served"]).where(sums["served"] > 0)
+    sums = sums[(sums["mean"] > 0) | (sums["cut"] > 0)]
+    sums = sums.sort_values(["cut", "mean"], ascending=False, kind="stable").head(_N_PAIRS)
+    return [
+        {"zone": str(zone), "trips": row["trips"], "mean": row["mean"], "cut": row["cut"]}
+        for zone, row in sums.iterrows()
+    ]
+
+
+def access_tables(result: ScenarioResult) -> list[dict[str, Any]]:
+    """Return the zones from which least can be reached any more, per measure."""
+    rows = access_rows(result)
+    rows = rows[rows["change"] < 0].sort_values("change", kind="stable")
+    return [
+        {
+            "measure": measure_words(str(row["measure"])),
+            "zone": str(row["zone"]),
+            "period": LABELS.get(str(row["period"]), str(row["period"])),
+            "estimate": Estimate(row["base"], row["scenario"], row["change"]),
+        }
+        for row in rows.head(_N_PAIRS).to_dict("records")
+    ]
+
+
+def measure_words(measure: str) -> str:
+    """Return ``jobs_15`` as ``jobs within 15 min``."""
+    found = re.fullmatch(r"(\w+?)_(\d+)", measure)
+    return f"{found[1].replace('_', ' ')} within {found[2]} min" if found else measure
+
+
+def profile_of(result: ScenarioResult, *, key: str) -> dict[str, Any]:
+    """Return the vehicle hours of every hour with and without the scenario, drawn and as rows.
+
+    The range of the whole, as the summary has it, is spread over the hours in proportion to what
+    changes there.
+    """
+    base, scenario = _hourly(result)
+    if len(base) < 2 or not (np.isfinite(base).any() and np.isfinite(scenario).any()):
+        return {}
+    local = base.index
+    found = result.summary.loc[result.summary["metric"] == "VHT"]
+    low = high = None
+    y0, y1 = base.to_numpy(dtype=float), scenario.to_numpy(dtype=float)
+    if len(found) and Estimate.of(found.iloc[0]).has_range:
+        cost = Estimate.of(found.iloc[0])
+        share = np.abs(y1 - y0) / max(np.nansum(np.abs(y1 - y0)), 1e-12)
+        low, high = y1 + (cost.low - cost.change) * share, y1 + (cost.high - cost.change) * share
+    x = np.arange(len(base), dtype=float)
+    every = max(1, round(len(base) / 8 / 3) * 3) if len(base) > 10 else 1
+    day = "%H:%M" if len(base) <= 24 else "%a %H:%M"
+    ticks = [(float(i), f"{local[i]:{day}}") for i in range(0, len(base), every)]
+    worst = int(np.nanargmax(np.abs(y1 - y0)))
+    words = (
+        f"Vehicle hours per hour, baseline and scenario. They differ most at "
+        f"{local[worst]:%H:%M}: {number(y0[worst], 1)} against {number(y1[worst], 1)}."
+    )
+    lines = [Line("baseline", "base", y0), Line("scenario", "scn", y1, low, high)]
+    svg = draw_chart(
+        x, lines, ticks=ticks, unit="vehicle hours per hour", name=f"{key}-profile",
+        title="Vehicle hours by the hour", desc=words,
+    )  # fmt: skip
+    rows = [
+        {"hour": f"{t:%a %H:%M}", "base": a, "scenario": b}
+        for t, a, b in zip(local, y0, y1, strict=True)
+    ]
+    return {"svg": svg, "words": words, "rows": rows, "has_band": low is not None}
+
+
+def _hourly(result: ScenarioResult) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Return the vehicle hours of every local hour, baseline and scenario."""
+    edges: pd.DataFrame = result.roads.edges  # type: ignore[assignment]  # link_peaks checks
+    length_km = edges["length_m"].to_numpy(dtype=float) / 1000
+    local = result.time.tz_convert(result.zone).floor("h", ambiguous="NaT", nonexistent="NaT")
+    links = result.links
+    known = ~np.isnan(links.speed_base) & ~np.isnan(links.flow_base)
+    there = ~np.isnan(links.speed_scn) & ~np.isnan(links.flow_scn)
+    found = []
+    for flow, speed, counted in (
+        (links.flow_base, links.speed_base, known),
+        (links.flow_scn, links.speed_scn, there),
+    ):
+        kmh = np.maximum(np.where(counted, speed, 1.0), 1.0)
+        hours = np.where(counted, flow * length_km / kmh, 0.0)
+        total = pd.Series(hours.sum(axis=1) * step_hours(result), index=local)
+        found.append(total.groupby(level=0).sum())
+    return found[0], found[1]
