@@ -38,6 +38,7 @@ _WORDS = {  # of pydantic -> so that they follow after "give"
     "less than or equal to": "a number of at most",
     "greater than": "a number above",
     "less than": "a number below",
+    "a valid boolean": "true or false",
     "Field required": "one more value",
     "Tuple should have at least 1 item after validation, not 0": "at least one",
 }

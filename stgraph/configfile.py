@@ -101,7 +101,7 @@ def read_config(
     """
     path = Path(path)
     return check_tables(
-        _load_toml(path),
+        load_toml(path, what="the TOML file of a job", todo=f"write one with: stgraph init {path}"),
         name=path.name,
         title=f"{path} cannot be used",
         folder=path.resolve().parent,
@@ -166,27 +166,56 @@ def check_tables(
     return job
 
 
-def _load_toml(path: Path) -> dict[str, Any]:
-    """Return the parsed TOML of a file."""
+def bind_connector(
+    name: str, table: Mapping[str, Any], *, where: str, origin: Origin
+) -> dict[str, Any]:
+    """Return the keys of a table as options of a connector, checked against its signature."""
+    return _read_options(_OWNERS["data"], name, table, where, origin)
+
+
+def read_text(path: Path, *, what: str, todo: str) -> str:
+    """Return the text of a file that was written by hand.
+
+    Parameters
+    ----------
+    path
+        The file, UTF-8, at most 1 MB.
+    what
+        What it should be, for messages: ``"the TOML file of a job"``.
+    todo
+        What to do if it is not there.
+
+    Raises
+    ------
+    ConfigError
+        It is not there, is no such file, or cannot be read.
+    """
     try:
         if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is not a file; give the TOML file of a job")
-        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: is not a file; give {what}")
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
             raise ConfigError(
-                f"{path}: has {path.stat().st_size} bytes and a config at most {_MAX_BYTES}; "
-                "give the TOML file of a job"
+                f"{path}: has {size} bytes and a config at most {_MAX_BYTES}; give {what}"
             )
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        todo = f"write one with: stgraph init {path}"
         raise ConfigError(f"{path}: there is no such file; {todo}") from None
     except UnicodeDecodeError as error:
         todo = "save the file as UTF-8 text"
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; {todo}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}; correct that place") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; check it") from None
+
+
+def load_toml(path: Path, *, what: str, todo: str) -> dict[str, Any]:
+    """Return the parsed TOML of a file; parameters and errors are those of `read_text`."""
+    try:
+        return tomllib.loads(read_text(path, what=what, todo=todo))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}; correct that place") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply; give {what}") from None
 
 
 def _override(table: dict[str, Any], override: str, report: Report) -> None:

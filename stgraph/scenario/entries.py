@@ -5,19 +5,105 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import shapely
 from pydantic import BaseModel, ValidationError
 
+from stgraph.binding import Origin, resolve_path
+from stgraph.errors import nearest_name
 from stgraph.report import Report
 from stgraph.scenario.operations import KINDS, Operation
 from stgraph.scenario.refusing import names_of, note_errors
-from stgraph.scenario.target import Target, to_wkt
+from stgraph.scenario.sweeping import placeholders
+from stgraph.scenario.target import Target, is_wkt, to_wkt
 from stgraph.scenario.window import Window
+
+_FORM = "write an operation and its fields, as in close: {name: A Avenue}"
 
 # fields of an operation whose own fields may be given directly
 _INNER: Mapping[str, type[BaseModel]] = {"target": Target, "window": Window}
+
+
+def read_entry(entry: Any, *, where: str, origin: Origin) -> Operation | None:
+    """Return an operation from an entry of a file, or None and everything that is wrong with it.
+
+    Parameters
+    ----------
+    entry
+        ``{"close": {"name": ...}}``, or ``{"op": "close", "name": ...}``.
+    where
+        Place of the entry for messages: ``"bridges.yaml, operation 2"``.
+    origin
+        Its folder makes relative paths absolute; its report collects what is wrong.
+    """
+    found = _kind_and_fields(entry, where, origin.report)
+    if found is None:
+        return None
+    kind, fields = found
+    where, n_found = f"{where} ({kind})", len(origin.report.errors)
+    fields = _with_paths(fields, where, origin)
+    if len(origin.report.errors) > n_found:
+        return None
+    unknown = sorted(placeholders(fields))
+    if unknown:
+        what = f"names {', '.join(f'${{{name}}}' for name in unknown)}"
+        origin.report.error(where, f"{what}, which `sweep` does not have", "add it there")
+        return None
+    return build_operation(kind, fields, where=where, report=origin.report)
+
+
+def _kind_and_fields(
+    entry: Any, where: str, report: Report
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the name of an operation and its fields, from either form of an entry."""
+    if not isinstance(entry, Mapping):
+        todo = f"write it as in {entry}: {{name: A Avenue}}" if entry in KINDS else _FORM
+        report.error(where, f"cannot be {entry!r}", todo)
+        return None
+    if "op" in entry:
+        kind, fields = entry["op"], {k: v for k, v in entry.items() if k != "op"}
+    elif len(entry) == 1:
+        ((kind, fields),) = entry.items()
+    else:
+        named = [key for key in entry if key in KINDS]
+        todo = f"indent what belongs to `{named[0]}` below it" if len(named) == 1 else _FORM
+        report.error(where, f"has the {len(entry)} keys {', '.join(map(str, entry))}", todo)
+        return None
+    if kind not in KINDS:
+        what = f"there is no operation {kind!r}{nearest_name(kind, KINDS, n=3)}"
+        report.error(where, what, f"there are {', '.join(KINDS)}")
+        return None
+    if not isinstance(fields, Mapping):
+        what = "has no fields" if fields is None else f"cannot be {fields!r}"
+        report.error(f"{where} ({kind})", what, f"write it as in {kind}: {{name: A Avenue}}")
+        return None
+    return kind, fields
+
+
+def _with_paths(fields: Mapping[str, Any], where: str, origin: Origin) -> dict[str, Any]:
+    """Return fields with the files of a target, wherever it stands, as absolute paths."""
+    found = dict(fields)
+    for name in ("target", "from", "to"):
+        if isinstance(found.get(name), Mapping):
+            found[name] = _with_paths(found[name], f"{where} `{name}`", origin)
+    for name in ("polygon", "within"):
+        text = found.get(name)
+        if isinstance(text, str) and text.strip() and not is_wkt(text):
+            place = f"{where} `{name}`"
+            found[name] = existing_file(text, place, origin)
+    return found
+
+
+def existing_file(text: str, where: str, origin: Origin) -> str:
+    """Return the absolute path of a file, and note it if there is none."""
+    n_found = len(origin.report.errors)
+    path = resolve_path(text, where, origin)
+    if len(origin.report.errors) == n_found and not Path(path).is_file():
+        what = f"there is no file {path!r}"
+        origin.report.error(where, what, "give the path from the folder of the scenario file")
+    return path
 
 
 def build_operation(
@@ -67,8 +153,9 @@ def _gather(
         elif inner:
             values[name] = inner
             flat.append(name)
-    if "target" in _inner_of(model):
-        values.setdefault("target", {})
+    if "target" in _inner_of(model) and "target" not in values:
+        misspelt = set(values) - set(names_of(model))  # its key, probably: one error is enough
+        values["target"] = {"name": "?"} if misspelt else {}
     return (values if len(report.errors) == n_found else None), flat
 
 

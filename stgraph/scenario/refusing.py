@@ -32,6 +32,8 @@ def note_errors(
     report: Report,
     also: Iterable[str] = (),
     flat: Iterable[str] = (),
+    places: Mapping[str, str] | None = None,
+    under: str = "",
 ) -> None:
     """Note every field that a model refused, however deep, with the value and what is allowed.
 
@@ -49,6 +51,10 @@ def note_errors(
         Names that may stand beside the fields of the model, for the hint at the nearest ones.
     flat
         Names of fields whose own fields were given directly: ``target.name`` is called ``name``.
+    places
+        Field -> its place, where that is not `where`.
+    under
+        Name of the table that the fields stand in, as ``"horizon"``: then it is ``horizon.to``.
     """
     flat = set(flat)
     by_path: dict[tuple[str, ...], list[ErrorDetails]] = {}
@@ -59,7 +65,9 @@ def note_errors(
         models[place.path] = place.model
     for path, items in by_path.items():
         label = path[1:] if len(path) > 1 and path[0] in flat else path
-        place_words = f"{where} `{'.'.join(label)}`" if label else where
+        start = (places or {}).get(path[0], where) if path else where
+        words = ".".join([*([under] if under else []), *label])
+        place_words = f"{start} `{words}`" if words else start
         known = [*names_of(models[path]), *(also if len(path) == 1 else ())]
         _note(items, path, _value_at(given, path), known, place_words, report)
 

@@ -21,7 +21,7 @@ from stgraph._canonical import is_zone
 from stgraph.errors import ConfigError
 from stgraph.report import Report
 from stgraph.scenario.entries import build_operation
-from stgraph.scenario.operations import Direction, Operation, Place
+from stgraph.scenario.operations import AddDemand, AddRoad, Direction, Operation, Place, ScaleDemand
 from stgraph.scenario.refusing import note_errors
 from stgraph.scenario.sources import Baseline, DemandSource, Horizon, Outputs
 from stgraph.scenario.target import Near, Target, Text
@@ -61,7 +61,7 @@ class Scenario(BaseModel):
     demand: DemandSource | None = None  # None: a pattern only, or what is given in Python
     operations: tuple[Operation, ...] = ()  # in this order
     outputs: Outputs = Outputs()
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
     based_on: str | None = None  # name of the scenario that it extends
     swept: Mapping[str, Any] = Field(default_factory=dict)  # its values of a parameter sweep
 
@@ -97,13 +97,9 @@ class Scenario(BaseModel):
             "based_on": based_on,
             "swept": dict(swept or {}),
         }
-        try:
-            super().__init__(**given)
-        except ValidationError as error:
-            report = Report()
-            note_errors(error, type(self), given, where=f"scenario {name!r}", report=report)
-            report.raise_errors(ConfigError, title=f"scenario {name!r} cannot be used")
-            raise
+        report = Report()
+        _fill(self, given, where=f"scenario {name!r}", report=report)
+        report.raise_errors(ConfigError, title=f"scenario {name!r} cannot be used")
 
     @field_validator("timezone")
     @classmethod
@@ -393,3 +389,79 @@ class Scenario(BaseModel):
         operation = build_operation(kind, fields, where=where, report=report)
         report.raise_errors(ConfigError, title=f"scenario {self.name!r} cannot do this")
         return Scenario(**{**dict(self), "operations": (*self.operations, operation)})
+
+
+def build_scenario(
+    given: Mapping[str, Any],
+    *,
+    where: str,
+    report: Report,
+    places: Mapping[str, str] | None = None,
+) -> Scenario | None:
+    """Return a scenario of some fields, or None and everything that is wrong with them.
+
+    Messages begin with `where`, or with what `places` has for a field.
+    """
+    scenario, n_found = Scenario.__new__(Scenario), len(report)
+    _fill(scenario, given, where=where, report=report, places=places)
+    return scenario if len(report) == n_found else None
+
+
+def _fill(
+    scenario: Scenario,
+    given: Mapping[str, Any],
+    *,
+    where: str,
+    report: Report,
+    places: Mapping[str, str] | None = None,
+) -> None:
+    """Set the fields of a new scenario, and note those that cannot be used."""
+    try:
+        BaseModel.__init__(scenario, **given)
+    except ValidationError as error:
+        note_errors(error, Scenario, given, where=where, report=report, places=places)
+
+
+def check_script(scenario: Scenario, report: Report, *, where: str = "") -> None:
+    """Note what is wrong with a scenario whatever the network is.
+
+    Parameters
+    ----------
+    scenario
+        Any scenario.
+    report
+        Gets errors for local times without a zone, names of new roads that are given twice, and
+        demand that `diversion` cannot use; warnings for scenarios that change nothing.
+    where
+        What stands before the places in messages, such as ``"bridges.yaml, "``.
+    """
+    labelled = [
+        (f"{where}operation {number} ({operation.op})", operation)
+        for number, operation in enumerate(scenario.operations, start=1)
+    ]
+    local = [place.removeprefix(where) for place, operation in labelled if _has_local(operation)]
+    if scenario.horizon is not None and scenario.horizon.is_local:
+        local.append("`horizon`")
+    if local and scenario.timezone is None:
+        more = f" and {len(local) - 3} more" if len(local) > 3 else ""
+        what = f"is missing, and there are local times in {', '.join(local[:3])}{more}"
+        report.error(f"{where}`timezone`", what, 'give one, such as "Europe/Berlin"')
+    roads: dict[str, str] = {}
+    for place, operation in labelled:
+        if isinstance(operation, AddRoad):
+            first = roads.setdefault(operation.id.casefold(), place)
+            if first != place:
+                what = f"{operation.id!r} is the id of {first.removeprefix(where)}, too"
+                report.error(f"{place} `id`", what, "give every new road an id of its own")
+        if isinstance(operation, AddDemand | ScaleDemand) and scenario.method == "diversion":
+            what = "needs a demand, and `method` is 'diversion', which has none"
+            report.error(place, what, "use another method, such as assignment")
+    if not labelled:
+        report.warning(f"{where}`operations`", "there are none", "nothing will change")
+
+
+def _has_local(operation: Operation) -> bool:
+    """Tell whether an operation has a time that means something only in a zone."""
+    fields = ("window", "arrive", "leave")
+    windows = [getattr(operation, name, None) for name in fields]
+    return any(window.is_local for window in windows if window is not None)

@@ -73,6 +73,11 @@ class Horizon(BaseModel):
             )
         return self
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it means something only with a time zone."""
+        return self.from_.tzinfo is None or self.to.tzinfo is None
+
 
 class Outputs(BaseModel):
     """``outputs``: files and a database to write, and what is shown there."""
