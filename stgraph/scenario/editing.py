@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
 
 from stgraph.errors import ConfigError
 from stgraph.graph import STGraph
-from stgraph.report import Report
+from stgraph.report import Finding, Report
 from stgraph.scenario.actions.change import note_conflicts
 from stgraph.scenario.drafting import Draft, build
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.states import Edited, RoadState
 from stgraph.scenario.streets import read_streets
 
-__all__ = ["Edited", "RoadState", "edit", "try_edit"]
+__all__ = ["Edited", "RoadState", "edit", "sort_findings", "try_edit"]
+
+_OPERATION = re.compile(r"operation (\d+) ")
 
 
 def edit(
@@ -70,6 +73,7 @@ def try_edit(
     for number, operation in numbered:
         draft.take(number, operation)
     note_conflicts(draft.changes, built.streets, time, report)
+    sort_findings(report)
     return None if report.errors else draft.finish(scenario.operations)
 
 
@@ -79,3 +83,13 @@ def _clean_time(time: Any, report: Report) -> pd.DatetimeIndex:
         report.error("`time`", f"is {type(time).__name__} without steps", "give a DatetimeIndex")
         return pd.DatetimeIndex([], tz="UTC")
     return time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")
+
+
+def sort_findings(report: Report) -> None:
+    """Put findings in the order of the operations, those about all of them first."""
+
+    def number(finding: Finding) -> int:
+        found = _OPERATION.match(finding.where)
+        return int(found[1]) if found else 0
+
+    report.findings.sort(key=number)

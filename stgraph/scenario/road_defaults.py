@@ -197,7 +197,7 @@ def _note_guesses(guessed: Mapping[str, Any], table: pd.DataFrame, report: Repor
     for what, missing in guessed.items():
         count = int(missing.sum())
         if count:
-            text = f"the {what} of {count} of {len(table)} segments is guessed"
+            text = f"{what} of {count} of {len(table)} segments: guessed"
             todo = "from others of their class, or a table; a column with it is better"
             level = report.info if count < len(table) / 2 else report.warning
             level(_WHERE, text, todo, count=count)

@@ -76,7 +76,10 @@ class Streets:
         """From longitude and latitude to the CRS of the roads; None if they are nowhere."""
         if self.crs is None:
             return None
-        return pyproj.Transformer.from_crs(4326, self.crs, always_xy=True)
+        try:
+            return pyproj.Transformer.from_crs(4326, self.crs, always_xy=True)
+        except pyproj.exceptions.ProjError:  # units of a plane that is nowhere on Earth
+            return None
 
     def place(self, shapes: Any) -> Any:
         """Return shapes given in degrees in the CRS of the roads, which must have one."""

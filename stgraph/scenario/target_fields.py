@@ -195,7 +195,7 @@ def find_inside(
 def _read_polygon(polygon: str | Path, streets: Streets, report: Report, where: str) -> Any:
     """Return the polygons of a text or file in the CRS of the roads, or note why not."""
     if streets.from_degrees is None:
-        report.error(where, "the roads have no CRS", "read them with crs=")
+        report.error(where, "the roads have no place on Earth", "read them with crs=")
         return None
     text = str(polygon).strip()
     if text.upper().startswith(("POLYGON", "MULTIPOLYGON")):
@@ -239,7 +239,7 @@ def find_near(
     """Find the segment nearest to a point, and its twin where that is as near."""
     found = np.zeros(len(streets), dtype=np.bool_)
     if streets.from_degrees is None:
-        report.error(where, "the roads have no CRS", "read them with crs=")
+        report.error(where, "the roads have no place on Earth", "read them with crs=")
         return found
     rows = np.flatnonzero(among)
     if not len(rows):

@@ -45,7 +45,9 @@ def add_road(site: Site, road: AddRoad, number: int, report: Report, where: str)
 def _read_line(road: AddRoad, streets: Streets, report: Report, where: str) -> Any:
     """Return the line of a road in the CRS of the network, or note why not."""
     if streets.from_degrees is None:
-        report.error(f"{where}, `geometry`", "the roads have no CRS", "read them with crs=")
+        report.error(
+            f"{where}, `geometry`", "the roads have no place on Earth", "read them with crs="
+        )
         return None
     return streets.place(shapely.force_2d(shapely.from_wkt(road.geometry)))
 
