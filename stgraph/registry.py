@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from stgraph.errors import UnknownNameError, nearest_name
 
-Group = Literal["connectors", "models", "sinks", "neighbours", "database"]
+Group = Literal["connectors", "models", "sinks", "neighbours", "database", "scenario_sinks"]
 
 # name -> "module:attribute"; strings only, so that looking a name up imports nothing
 _BUILTIN: dict[Group, dict[str, str]] = {
@@ -87,6 +87,9 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "postgis": "stgraph_connectors.sinks.postgis:write_postgis",
         "animation": "stgraph_connectors.sinks.animation:write_animation",
     },
+    "scenario_sinks": {
+        "geopackage": "stgraph_connectors.sinks.scenario_geopackage:write_scenario_geopackage",
+    },
     "database": {
         "check": "stgraph_connectors.postgis.check:check_database",
         "describe": "stgraph_connectors.postgis.connect:describe_dsn",
@@ -112,7 +115,8 @@ def load(group: Group, name: str) -> Any:
     Parameters
     ----------
     group
-        One of ``connectors``, ``models``, ``sinks``, ``neighbours``, ``database``.
+        One of ``connectors``, ``models``, ``sinks``, ``neighbours``, ``database``,
+        ``scenario_sinks``.
     name
         A registered name, as `names` lists them.
 

@@ -39,6 +39,7 @@ __all__ = [
     "build_graduated_qml",
     "build_metadata_xml",
     "build_plain_qml",
+    "build_style",
     "build_support_qml",
     "format_sparkline",
     "geometry_kind",
@@ -79,6 +80,10 @@ class LayerView:
         broken, the more so the weaker their support is. None: all are drawn alike.
     class_names
         Value column to the words that the map tip shows for its numbers 0, 1, 2, ...
+    map_tip
+        The whole map tip as HTML with expressions. None: made of the columns above.
+    label_expression
+        What is written along a line instead of its name, however short the line is.
     """
 
     time_column: str | None = None
@@ -91,6 +96,8 @@ class LayerView:
     instant_columns: Sequence[str] = ()
     support_column: str | None = None
     class_names: Mapping[str, Sequence[str]] | None = None
+    map_tip: str | None = None
+    label_expression: str | None = None
 
 
 def build_graduated_qml(
@@ -232,6 +239,28 @@ def build_plain_qml(
     return _finish_document(root, view, geometry)
 
 
+def build_style(renderer: ET.Element, *, geometry: GeometryKind, view: LayerView) -> str:
+    """Return a QGIS style around a renderer of one's own.
+
+    Parameters
+    ----------
+    renderer
+        The element ``renderer-v2``.
+    geometry
+        What is drawn: ``point``, ``line`` or ``polygon``.
+    view
+        Time, map tip and names.
+
+    Returns
+    -------
+    str
+        The QML document.
+    """
+    root = _start_document(view)
+    root.append(renderer)
+    return _finish_document(root, view, geometry)
+
+
 def build_metadata_xml(
     *,
     title: str,
@@ -369,7 +398,7 @@ def _start_document(view: LayerView) -> ET.Element:
 def _finish_document(root: ET.Element, view: LayerView, geometry: GeometryKind) -> str:
     """Add labels, aliases, display name and map tip, and return the text."""
     if view.labels:
-        _add_labels(root, view.name_column, geometry)
+        _add_labels(root, view, geometry)
     aliases = ET.SubElement(root, "aliases")
     for i, (column, text) in enumerate((view.aliases or {}).items()):
         ET.SubElement(aliases, "alias", field=column, index=str(i), name=text)
@@ -400,6 +429,8 @@ def _duration(step: pd.Timedelta | None) -> tuple[str, str]:
 
 def _map_tip(view: LayerView) -> str:
     """Return the HTML that QGIS shows at the pointer."""
+    if view.map_tip is not None:
+        return view.map_tip
     lines = [f"<b>[% {quote(view.name_column)} %]</b>"]
     for column, title in (view.value_columns or {}).items():
         name, words = quote(column), (view.class_names or {}).get(column)
@@ -426,17 +457,18 @@ def _escape(text: str) -> str:
     return plain.replace("[%", "[ %")
 
 
-def _add_labels(root: ET.Element, column: str, geometry: GeometryKind) -> None:
+def _add_labels(root: ET.Element, view: LayerView, geometry: GeometryKind) -> None:
     """Add small names with a light halo, left out where they would overlap."""
     labeling = ET.SubElement(root, "labeling", type="simple")
     settings = ET.SubElement(labeling, "settings")
     style = ET.SubElement(
         settings,
         "text-style",
-        fieldName=column,
-        isExpression="0",
-        fontSize="7.5",
+        fieldName=view.label_expression or view.name_column,
+        isExpression=str(int(view.label_expression is not None)),
+        fontSize="7.5" if view.label_expression is None else "9",
         fontSizeUnit="Point",
+        fontWeight="50",  # without it the lightest one
         textColor=rgba(OUTLINE),
         textOpacity="1",
         multilineHeight="1",
@@ -455,9 +487,13 @@ def _add_labels(root: ET.Element, column: str, geometry: GeometryKind) -> None:
         settings,
         "placement",
         placement=around,
+        placementFlags="10",  # above a line; without it no line gets a name
+        priority="5",
         predefinedPositionOrder="TR,TL,BR,BL,R,L,TSR,BSR",
-        dist="0.6",
+        dist="0.6" if view.label_expression is None else "1.6",
         distUnits="MM",
+        overrunDistance="0" if view.label_expression is None else "100",
+        overrunDistanceUnit="MM",
         offsetType="1",
     )
     ET.SubElement(settings, "rendering", displayAll="0", obstacle="1", drawLabels="1")

@@ -129,24 +129,30 @@ def register_attributes(db: sqlite3.Connection, name: str, *, description: str) 
 
 
 def create_spatial_view(
-    db: sqlite3.Connection, name: str, select: str, *, description: str, n_rows: int
+    db: sqlite3.Connection,
+    name: str,
+    select: str,
+    *,
+    description: str,
+    n_rows: int,
+    like: str = NODES,
 ) -> None:
-    """Create a view with the nodes' geometry and register it as a layer of its own.
+    """Create a view with the geometry of the layer `like` and register it as one of its own.
 
     The view must offer `OGC_FID` (unique, integer, stable) and `geom`. A column that is the
-    nodes' own `fid` lets GDAL use the spatial index of the nodes for the view.
+    layer's own `fid` lets GDAL use its spatial index for the view.
     """
     db.execute(f"CREATE VIEW {quoted(name)} AS {select}")
     db.execute(
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, min_x, min_y,"
         " max_x, max_y, srs_id) SELECT ?, 'features', ?, ?, min_x, min_y, max_x, max_y, srs_id "
         "FROM gpkg_contents WHERE table_name = ?",
-        (name, name, description, NODES),
+        (name, name, description, like),
     )
     db.execute(
         "INSERT INTO gpkg_geometry_columns SELECT ?, 'geom', geometry_type_name, srs_id, z, m "
         "FROM gpkg_geometry_columns WHERE table_name = ?",
-        (name, NODES),
+        (name, like),
     )
     # saves GDAL a count over the joined rows whenever the layer is opened
     db.execute("INSERT INTO gpkg_ogr_contents VALUES (?, ?)", (name, n_rows))
