@@ -10,8 +10,8 @@ import shapely
 from stgraph.graph import STGraph
 from stgraph.report import Report
 from stgraph.scenario.demand import Demand
-from stgraph.scenario.editing import Edited, RoadState
 from stgraph.scenario.result import SOURCES, STATUS, LinkEffects
+from stgraph.scenario.states import Edited, RoadState
 
 NO_TURNS = np.zeros((2, 0), dtype=np.int64)
 

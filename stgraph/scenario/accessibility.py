@@ -14,9 +14,9 @@ from stgraph.errors import InputError, nearest_name, shown
 from stgraph.graph import BoolArray, IntArray, STGraph
 from stgraph.scenario._routes import Values, build_routes, expanded, lengths, segment_minutes
 from stgraph.scenario.demand import Demand
-from stgraph.scenario.editing import Edited
 from stgraph.scenario.od_times import HourlySpeeds, ODTimes, weighted_mean
 from stgraph.scenario.periods import steps_of_periods
+from stgraph.scenario.states import Edited
 
 _SIMPLIFY = 0.1  # of the buffer: corners that nobody sees
 

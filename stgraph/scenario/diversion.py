@@ -12,8 +12,8 @@ from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
 from stgraph.scenario._detours import Float64s, Trips, find_trips, spread_trips
 from stgraph.scenario._routes import Values, expanded, lengths, segment_minutes
-from stgraph.scenario.editing import Edited, RoadState
 from stgraph.scenario.od_times import full_hours
+from stgraph.scenario.states import Edited, RoadState
 from stgraph.scenario.turns import TurnNetwork
 
 Vdf = Callable[[Float64s, Float64s, Float64s], Float64s]

@@ -11,9 +11,9 @@ from stgraph.errors import InputError
 from stgraph.graph import BoolArray, IntArray, STGraph
 from stgraph.scenario._routes import Values, build_routes, expanded, lengths, segment_minutes
 from stgraph.scenario.demand import Demand
-from stgraph.scenario.editing import Edited, RoadState
 from stgraph.scenario.periods import steps_of_periods
 from stgraph.scenario.result import LinkEffects
+from stgraph.scenario.states import Edited, RoadState
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +118,8 @@ def hourly_speeds(edited: Edited, effects: LinkEffects, *, zone: str = "UTC") ->
     base = _mean_speed(effects.speed_base, hour_of, H)
     scn = _mean_speed(effects.speed_scn, hour_of, H)
     known = np.asarray(np.isfinite(base).any(axis=0))
+    whole = np.where(edited.parent >= 0, edited.parent, np.arange(len(edited.parent)))
+    base = base[:, whole]  # parts of a split segment have its speed
     free_scn = np.stack([s.speed_kmh for s in edited.periods])[state]
     # a change of the free-flow speed shows where nothing else is known
     scn = _first_known(scn, base, free_scn)

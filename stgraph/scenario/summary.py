@@ -12,10 +12,10 @@ import pandas as pd
 from stgraph.errors import InputError
 from stgraph.graph import BoolArray
 from stgraph.scenario._routes import Values, lengths
-from stgraph.scenario.editing import Edited
 from stgraph.scenario.emissions import co2_g_per_km
 from stgraph.scenario.od_times import ODTimes
 from stgraph.scenario.result import LinkEffects
+from stgraph.scenario.states import Edited
 
 COLUMNS = ["metric", "unit", "base", "scenario", "change", "low", "high"]
 UNITS = {"VKT": "veh-km", "VHT": "veh-h", "mean speed": "km/h", "delay": "veh-h", "CO2": "kg"}
@@ -146,10 +146,22 @@ def _covered(edited: Edited, effects: LinkEffects) -> tuple[BoolArray, float]:
     there = base_open | scn_open
     base = _known(effects.speed_base, effects.flow_base) | ~base_open
     scn = _known(effects.speed_scn, effects.flow_scn) | ~scn_open
-    counted = there & base & scn
+    counted = _with_parts(edited, there & base & scn)
     length = lengths(edited.roads).astype(np.float64)
     total = float((there * length).sum())
     return counted, 100.0 * float((counted * length).sum()) / total if total > 0 else np.nan
+
+
+def _with_parts(edited: Edited, counted: BoolArray) -> BoolArray:
+    """Return what counts, a split segment and its parts all together or not at all."""
+    parts = np.flatnonzero((edited.parent >= 0) & (edited.parent != np.arange(len(edited.parent))))
+    if len(parts) == 0:
+        return counted
+    whole = edited.parent[parts]
+    found = counted.copy()
+    np.logical_and.at(found.T, whole, counted[:, parts].T)
+    found[:, parts] &= found[:, whole]
+    return found
 
 
 def _known(speed: Values, flow: Values) -> BoolArray:

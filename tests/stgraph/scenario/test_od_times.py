@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -176,6 +178,14 @@ def test_gaps_of_speed_are_filled_from_what_is_known() -> None:
     np.testing.assert_allclose(speeds.base_kmh[0], [60, 30, 50, 60, 40, 60])
     np.testing.assert_allclose(speeds.scn_kmh[0], [60, 30, 50, 30, 40, 60])
     np.testing.assert_array_equal(speeds.known, [True, True, True, False, True, False])
+
+
+def test_parts_of_a_split_street_have_its_speed() -> None:
+    edited = make_edited(diamond(), closed=(1,), new=(3, 4), hours=1)
+    edited = dataclasses.replace(edited, parent=np.array([0, 1, 2, 1, -1, 5]))
+    speed = np.array([60.0, 25, 60, np.nan, np.nan, 60])
+    speeds = hourly_speeds(edited, make_effects(edited, speed, 10.0))
+    np.testing.assert_allclose(speeds.scn_kmh[0, 3:5], [25, 60])
 
 
 def test_trips_of_another_size_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -115,6 +117,18 @@ def test_a_new_street_counts_in_the_scenario_only() -> None:
     table = by_metric(summarise(edited, make_effects(edited, 60.0, FLOW)))
     assert table.loc["VKT", "change"] == pytest.approx(2 * 200)
     assert table.loc["covered network", "base"] == pytest.approx(100)
+
+
+def test_parts_of_a_split_street_count_with_it() -> None:
+    """Where the street has no flow in the baseline, its parts must not look like new traffic."""
+    edited = make_edited(diamond(), closed=(1,), new=(3, 4), hours=2)
+    edited = dataclasses.replace(edited, parent=np.array([0, 1, 2, 1, 1, 5]))
+    flow = np.array([300.0, 200, 300, 200, 200, 300])
+    both = np.tile(flow, (2, 1))
+    both[0, 1] = np.nan
+    table = by_metric(summarise(edited, make_effects(edited, 60.0, both, 60.0, flow)))
+    assert table.loc["VKT", "base"] == pytest.approx(2 * 900 + 200)
+    assert table.loc["VKT", "scenario"] == pytest.approx(2 * 900 + 400)
 
 
 def test_without_flows_the_mean_speed_of_streets_is_left() -> None:
