@@ -22,6 +22,7 @@ from stgraph.scenario.target import Near
 
 _INSIDE = 0.5  # share of the length that must lie in a polygon
 _TIE_M = 0.5  # lines whose distances differ by less are equally near
+_LONGEST_SIDE = 0.01  # degrees: longer ones are bent in other CRSs
 _SHOWN = 5
 
 
@@ -172,14 +173,13 @@ def find_inside(
     shape = _read_polygon(polygon, streets, report, where)
     if shape is None:
         return found
-    flat = streets.to_plane(shape)
-    shapely.prepare(flat)
-    lines = streets.flat_lines
-    touching = np.flatnonzero(shapely.intersects(flat, lines))
-    inside = shapely.contains_properly(flat, lines[touching])
+    shapely.prepare(shape)  # as it is: on a plane its long sides would be other lines
+    lines = streets.lines
+    touching = np.flatnonzero(shapely.intersects(shape, lines))
+    inside = shapely.contains_properly(shape, lines[touching])
     found[touching[inside]] = True
     part = touching[~inside]
-    share = shapely.length(shapely.intersection(lines[part], flat)) / shapely.length(lines[part])
+    share = shapely.length(shapely.intersection(lines[part], shape)) / shapely.length(lines[part])
     found[part] = share >= _INSIDE
     if not (found & among).any():
         x0, y0, x1, y1 = shapely.bounds(shape)
@@ -203,6 +203,9 @@ def _read_polygon(polygon: str | Path, streets: Streets, report: Report, where: 
         if shape is None or shape.is_empty:
             report.error(where, f"is no WKT: {text[:60]!r}", "such as POLYGON((lon lat, ...))")
             return None
+        assert streets.crs is not None  # noqa: S101 - else there was an error
+        if not streets.crs.is_geographic:
+            shape = shapely.segmentize(shape, _LONGEST_SIDE)
         return streets.place(shapely.make_valid(shape))
     if not Path(text).exists():
         todo = "name a GeoJSON, GeoPackage or shapefile, or write POLYGON((lon lat, ...))"
