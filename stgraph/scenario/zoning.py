@@ -168,7 +168,7 @@ def project_junctions(roads: STGraph, plane: pyproj.CRS | None = None) -> Floats
         (N, 2).
     """
     points = roads.nodes.geometry
-    if points.crs is None or points.isna().all():
+    if points.crs is None or (points.isna() | points.is_empty).all():
         return np.stack([points.x, points.y], axis=1).astype(np.float64)
     moved = points.to_crs(choose_plane(points) if plane is None else plane)
     return np.stack([moved.x, moved.y], axis=1).astype(np.float64)
