@@ -197,9 +197,10 @@ class _Reach:
         """Return the polygon in degrees, the kilometres of street and the square kilometres."""
         arrival = self.routes.from_junctions(np.array([junction]))[0]
         start = arrival[self.routes.net.source[: len(self.lines)]]
-        left = limit - start
-        share = np.where(left >= 0, left / np.maximum(self.minutes, 1e-12), 0.0)
-        share = np.where(np.isfinite(self.minutes), np.clip(share, 0.0, 1.0), 0.0)
+        reached = np.flatnonzero((start <= limit) & np.isfinite(self.minutes))
+        share = np.zeros(len(self.lines))
+        left = limit - start[reached]
+        share[reached] = np.clip(left / np.maximum(self.minutes[reached], 1e-12), 0.0, 1.0)
         used = np.flatnonzero(share > 0)
         whole = share[used] >= 1
         lines = self.lines[used].copy()

@@ -108,7 +108,7 @@ def delay_by_operation(edited: Edited, effects: LinkEffects) -> pd.DataFrame:
     -------
     pd.DataFrame
         As of `summarise`, a row per operation that is alone at some time, and "several operations"
-        for the time in which it is not; empty if there is one operation only.
+        for the time in which it is not; empty if none is, or if there is one operation only.
     """
     edits = edited.edits
     numbers = list(dict.fromkeys(edits["operation"])) if len(edits) else []
@@ -123,6 +123,8 @@ def delay_by_operation(edited: Edited, effects: LinkEffects) -> pd.DataFrame:
     scn = _traffic(edited, effects.speed_scn, effects.flow_scn, counted, base=False)
     base_h, scn_h = _delay(base).sum(axis=1), _delay(scn).sum(axis=1)
     several = holds.sum(axis=0) > 1
+    if not (holds & ~several).any():
+        return pd.DataFrame(columns=COLUMNS)  # none is ever alone
     named = edits.drop_duplicates("operation").set_index("operation")["op"]
     parts = [
         (f"delay, operation {number} ({named[number]})", held & ~several)

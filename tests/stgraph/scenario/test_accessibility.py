@@ -127,6 +127,15 @@ def test_places_start_at_the_nearest_junction() -> None:
     assert near["street_km"].tolist() == named["street_km"].tolist()
 
 
+def test_streets_that_cannot_be_reached_are_left_out() -> None:
+    """Closed, and beyond a closed one: neither is a way, nor a number."""
+    edited = make_edited(diamond(), closed=(0,), hours=1)
+    _, speeds, _ = prepared(edited, [0])
+    found = isochrones(edited, speeds, ["j0"], minutes=(2,), periods=("day",))
+    assert found.set_index("network").loc["scenario", "street_km"] == 0
+    assert found.geometry.iloc[1].contains(shapely.Point(10.0, 50.0))
+
+
 def test_areas_of_unknown_places_are_refused() -> None:
     edited = make_edited(diamond(), hours=1)
     _, speeds, _ = prepared(edited, [0])
