@@ -68,7 +68,7 @@ class Estimate:
             step = decade((self.high - self.low) * per_cent / _STEPS_IN_RANGE)
         else:
             step = decade(abs(self.change) * per_cent / 10) if self.change else 1.0
-        return f"{signed(self.change * per_cent, max(min(step, 10.0), 0.1))} %"
+        return f"{signed(self.change * per_cent, max(min(step, 10.0), 0.1))}\u00a0%"
 
     @property
     def range(self) -> str:

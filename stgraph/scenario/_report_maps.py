@@ -157,6 +157,7 @@ def _labels(drawn: Drawn, links: pd.DataFrame, quantity: Quantity) -> str:
     assert drawn.sheet is not None  # noqa: S101  # its caller has looked
     is_edited = links["segment_id"].astype(str).isin(drawn.touched).to_numpy()
     size = links[quantity.column].abs().where(links["significant"]).fillna(0).to_numpy(dtype=float)
+    size[size <= quantity.classes[len(quantity.classes) // 2]] = 0  # not drawn, either
     most = [i for i in np.argsort(-size, kind="stable")[:40] if size[i] > 0]
     positions = [*np.flatnonzero(is_edited), *most]
     names = ["" if pd.isna(n) else str(n) for n in links["name"].iloc[positions]]

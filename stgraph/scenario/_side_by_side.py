@@ -98,13 +98,14 @@ def _charts(tables: CompareTables, metric: str) -> list[dict[str, str]]:
         lines = []
         for others, part in list(table.groupby("others", sort=True))[:_MAX_LINES]:
             values = part.drop_duplicates("value").set_index("value").reindex(x)
-            lines.append(_line(str(others) or metric, values))
+            lines.append(_line(str(others), values))
         base = tables.base["base"].astype(float).loc[metric]
         unit = tables.unit(metric)
         step = tables.step(metric)
+        band = "; the band is the range" if any(line.low is not None for line in lines) else ""
         words = (
             f"Change of {metric} ({unit}) against the baseline ({number(float(base), step)}) over "
-            f"{parameter}; the band is the range."
+            f"{parameter}{band}."
         )
         svg = draw_chart(
             x,

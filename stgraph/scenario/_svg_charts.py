@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stgraph.scenario._numbers import decade, number
 
 _WIDTH, _HEIGHT = 900, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 130, 16, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 130, 40, 44
 _N_TICKS = 5
 
 Array = npt.NDArray[np.float64]
@@ -117,7 +117,7 @@ def _levels(values: Array) -> list[float]:
 def _axes(levels: list[float], down: _scale, ticks: Sequence[tuple[float, str]], unit: str) -> str:
     """Return the grid with its numbers."""
     step = decade(levels[1] - levels[0])
-    parts = [f'<text class="unit" x="{_LEFT}" y="{_TOP - 4}">{escape(unit)}</text>']
+    parts = [f'<text class="unit" x="{_LEFT}" y="{_TOP - 18}">{escape(unit)}</text>']
     for level in levels:
         y = float(down(level))
         kind = "grid zero" if level == 0 else "grid"
@@ -159,7 +159,7 @@ def _names(lines: Sequence[Line], down: _scale) -> str:
     ends = []
     for line in lines:
         known = np.flatnonzero(np.isfinite(line.y))
-        if len(known):
+        if len(known) and line.name:
             ends.append((float(down(line.y[known[-1]])), line))
     ends.sort(key=lambda end: end[0])
     parts, last = [], -math.inf

@@ -24,7 +24,7 @@ from stgraph.scenario._sheet import (
 SPEED_CLASSES = (-15.0, -10.0, -5.0, -2.0, 2.0, 5.0, 10.0, 15.0)  # km/h
 FLOW_CLASSES = (-500.0, -250.0, -100.0, -25.0, 25.0, 100.0, 250.0, 500.0)  # vehicles per hour
 _WIDTH_CLASSES = (25.0, 100.0, 250.0, 500.0)  # vehicles per hour that lines get wider at
-_WIDTHS = (4, 6, 9, 13, 18)  # units, as in the style sheet
+_WIDTHS = (4, 6, 8, 11, 16)  # units, as in the style sheet
 _CLOSED_WIDTH, _GAP = 8, 2
 _MAX_TIPS = 250  # lines with a text of their own
 _MAX_LABELS = 8

@@ -17,7 +17,7 @@ def test_numbers_are_as_coarse_as_their_range() -> None:
     assert estimate.step == 100
     assert number(estimate.change, estimate.step) == "1,200"
     assert estimate.range == "+900 to +1,600"
-    assert estimate.percent == "+6.3 %"
+    assert estimate.percent == "+6.3\u00a0%"
     assert estimate.verdict == "more"
 
 

@@ -104,7 +104,7 @@ def test_summary_shows_the_numbers_of_the_result(page: Page, result: ScenarioRes
 def test_headline_has_the_change_and_its_range(page: Page) -> None:
     """26 veh-h, 12 to 41, of 410."""
     text = " ".join(page.texts)
-    assert "costs 26 vehicle hours a day (12 to 41), +6 %." in text
+    assert "costs 26 vehicle hours a day (12 to 41), +6\u00a0%." in text
     assert "35 trips cannot be made any more." in text
 
 
@@ -194,7 +194,7 @@ def test_savings_are_called_savings(result: ScenarioResult) -> None:
     summary[["change", "low", "high"]] = -summary[["change", "high", "low"]].to_numpy()
     summary["scenario"] = summary["base"] + summary["change"]
     text = render_report([dataclasses.replace(result, summary=summary)])
-    assert "saves 26 vehicle hours a day (12 to 41), −6 %." in text
+    assert "saves 26 vehicle hours a day (12 to 41), −6\u00a0%." in text
 
 
 def test_one_operation_is_named_in_the_headline(result: ScenarioResult) -> None:
