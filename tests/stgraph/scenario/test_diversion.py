@@ -6,7 +6,9 @@ import dataclasses
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
+import shapely
 from scenario_towns import NO_TURNS, diamond, grid, make_edited, make_roads
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
@@ -14,6 +16,8 @@ from scipy.sparse.csgraph import dijkstra
 from stgraph.errors import InputError
 from stgraph.graph import STGraph
 from stgraph.scenario.diversion import bpr, divert
+from stgraph.scenario.editing import edit
+from stgraph.scenario.script import Scenario
 
 FLOW = np.array([300.0, 200, 300, 100, 100, 300])
 
@@ -190,6 +194,31 @@ def test_new_roads_carry_those_who_are_sent_round() -> None:
     np.testing.assert_allclose(found.flow_vph[0], [300, np.nan, 300, 200, 200, 300])
     np.testing.assert_allclose(found.speed_kmh[0, 3:5], 60)
     assert "2 new segments" in str(found.report)
+
+
+def test_a_scenario_as_it_is_edited_conserves_flow() -> None:
+    """Closed, narrowed and split by a new road: no junction loses or makes cars."""
+    roads = grid(6, 5)
+    time = pd.date_range("2026-11-23", periods=3, freq="h", tz="UTC")
+    middle = [shapely.get_coordinates(line).mean(axis=0) for line in roads.edges.geometry]
+    scenario = (
+        Scenario("bridge works", timezone="UTC")
+        .close(edges=[110], window={"from": "2026-11-23 01:00", "to": "2026-11-23 02:00"})
+        .set_capacity(edges=[120], factor=0.01)
+        .add_road(id="new", geometry=[tuple(middle[20]), tuple(middle[30])], kmh=50)
+    )
+    edited = edit(scenario, roads, time)
+    n_new = edited.roads.n_edges - roads.n_edges
+    assert n_new > 2
+    flow = traffic(roads)
+    padded = signal(edited, np.append(flow, np.full(n_new, np.nan)))
+    found = divert(edited, signal(edited, 40.0), padded)
+    for step in range(3):
+        # in the baseline, streets that are split are those of before
+        after = leftover(edited.roads, np.nan_to_num(found.flow_vph[step]))
+        before = leftover(edited.roads, np.nan_to_num(padded[step]))
+        np.testing.assert_allclose(after, before, atol=1e-6)
+    assert not np.array_equal(found.flow_vph[0], found.flow_vph[1], equal_nan=True)
 
 
 def test_closed_streets_without_flow_are_named() -> None:
