@@ -136,7 +136,9 @@ def read_streets(roads: STGraph, report: Report) -> Streets | None:
     found = None if report.errors else read_roads_graph(roads, report)
     if found is None or found.junctions is None:
         return None
-    provenance = roads.provenance
+    edges, provenance = roads.edges, roads.provenance
+    if edges is not None and "length_m" not in edges:
+        roads = roads.replace(edges=edges.assign(length_m=found.length_m))
     return Streets(
         roads=roads,
         segment_id=found.segment_id,

@@ -252,7 +252,9 @@ def test_straight_lines_where_edges_have_none() -> None:
     plain = roads.replace(edges=pd.DataFrame({"lanes": np.ones(13)}))
     edited = edit(town().close(edges=[0]), plain, TIME)
     assert edited.periods[0].is_open.sum() == 11
-    assert edit(town().close(edges=[0]), roads.replace(edges=None), TIME).roads.n_edges == 13
+    edited = edit(town().close(edges=[0]), roads.replace(edges=None), TIME)
+    assert edited.roads.edges is not None
+    assert edited.roads.edges["length_m"].iloc[:2].tolist() == [215, 215]
 
 
 # ---------------------------------------------------------------- properties
