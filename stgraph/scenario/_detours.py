@@ -122,10 +122,10 @@ def find_trips(
             continue
         first = net.source[street]
         via = trees.minutes[:, first][:, None] + minutes[street] + after.minutes[i][end_nodes]
-        longer = via - trees.minutes[:, end_nodes]
-        with np.errstate(over="ignore", invalid="ignore"):
-            share = np.exp(-_SHARP_PER_MIN * np.maximum(longer, 0.0))
-            share = np.where(longer <= _LONGEST_MIN, share, 0.0)
+        with np.errstate(invalid="ignore"):  # no way at all: NaN, which is not small
+            longer = via - trees.minutes[:, end_nodes]
+        share = np.exp(-_SHARP_PER_MIN * np.fmax(longer, 0.0))
+        share = np.where(longer <= _LONGEST_MIN, share, 0.0)
         share[places[:, None] == places[None, :]] = 0.0
         ways = (
             trees.links_to(np.arange(len(places)), np.full(len(places), first)),

@@ -154,6 +154,16 @@ def test_who_finds_no_way_is_taken_out_and_counted() -> None:
     assert "find no way" in str(found.report)
 
 
+def test_networks_may_have_ends() -> None:
+    """One-way streets out of town, from where no way leads back."""
+    pairs = [(0, 1), (1, 2), (2, 4), (1, 3), (3, 2)]
+    roads = make_roads(pairs, [(0, 0), (1, 0), (2, 0), (1.5, 1), (3, 0)])
+    edited = make_edited(roads, closed=(1,), hours=1)
+    found = divert(edited, signal(edited, 60.0), signal(edited, FLOW[:5]))
+    np.testing.assert_allclose(found.flow_vph[0], [300, np.nan, 300, 300, 300])
+    assert not found.unserved_vph.any()
+
+
 def test_trips_leave_the_streets_that_lead_there() -> None:
     """Who has to cross a river elsewhere does not drive up to the closed bridge first."""
     roads = grid(7, 5)
