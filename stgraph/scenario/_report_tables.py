@@ -71,50 +71,59 @@ def _verdict(row: dict[Any, Any], estimate: Estimate) -> str:
     return "significant"
 
 
+def _parts_of_day(od: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of parts of the day, with `cut` off trips, `weight`, and minutes `lost` each.
+
+    The whole time repeats its parts and is left out where there are any.
+    """
+    parts = od[od["period"] != "day"]
+    rows = (parts if len(parts) else od).reset_index(drop=True)
+    change = (rows["tt_scn_min"] - rows["tt_base_min"]).astype(float)
+    cut = rows["is_unreachable"].astype(bool) & rows["tt_base_min"].notna()  # it was possible
+    trips = rows["trips"].astype(float)
+    return rows.assign(lost=change, cut=cut, weight=trips.fillna(1.0), trips=trips)
+
+
 def od_pairs(result: ScenarioResult) -> list[dict[str, Any]]:
-    """Return the pairs of zones that lose most time together, those cut off first."""
-    od = result.od
-    if od.empty:
-        return []
-    change = (od["tt_scn_min"] - od["tt_base_min"]).astype(float)
-    cut = od["is_unreachable"].astype(bool)
-    lost = (change * od["trips"].astype(float)).where(~cut, od["trips"].astype(float) * 1e6)
-    order = lost[lost > 0].sort_values(ascending=False, kind="stable").head(_N_PAIRS).index
+    """Return the pairs of zones that lose most time together, those cut off first.
+
+    Each pair is there once, with the part of the day that is worst for it.
+    """
+    rows = _parts_of_day(result.od)
+    rows["size"] = rows["lost"] * rows["weight"]
+    rows = rows[rows["cut"] | (rows["size"] > 0)]
+    rows["size"] = rows["size"].where(~rows["cut"], rows["weight"])
+    rows = rows.sort_values(["cut", "size"], ascending=False, kind="stable")
     return [
         {
-            "o": str(od["o"][i]),
-            "d": str(od["d"][i]),
-            "period": LABELS.get(str(od["period"][i]), str(od["period"][i])),
-            "trips": as_float(od["trips"][i]),
-            "base": as_float(od["tt_base_min"][i]),
-            "scenario": as_float(od["tt_scn_min"][i]),
-            "change": float(change[i]),
-            "cut": bool(cut[i]),
+            "o": str(row["o"]),
+            "d": str(row["d"]),
+            "period": LABELS.get(str(row["period"]), str(row["period"])),
+            "trips": row["trips"],
+            "base": as_float(row["tt_base_min"]),
+            "scenario": as_float(row["tt_scn_min"]),
+            "change": row["lost"],
+            "cut": row["cut"],
         }
-        for i in order
+        for row in rows.drop_duplicates(["o", "d"]).head(_N_PAIRS).to_dict("records")
     ]
 
 
 def od_zones(result: ScenarioResult) -> list[dict[str, Any]]:
     """Return the zones whose trips, from there and to there, lose most on average."""
-    od = result.od
-    if od.empty:
-        return []
-    both = pd.concat([od.assign(zone=od["o"].astype(str)), od.assign(zone=od["d"].astype(str))])
-    cut = both["is_unreachable"].astype(bool)
-    trips = both["trips"].astype(float)
-    change = (both["tt_scn_min"] - both["tt_base_min"]).astype(float)
-    served = trips.where(~cut & change.notna(), 0.0)
+    rows = _parts_of_day(result.od)
+    both = pd.concat([rows.assign(zone=rows["o"]), rows.assign(zone=rows["d"])])
+    served = both["weight"].where(~both["cut"] & both["lost"].notna(), 0.0)
     sums = pd.DataFrame(
         {
-            "zone": both["zone"],
-            "trips": trips,
+            "zone": both["zone"].astype(str),
+            "trips": both["trips"],
             "served": served,
-            "minutes": (served * change.fillna(0)),
-            "cut": trips.where(cut, 0.0),
+            "minutes": served * both["lost"].fillna(0.0),
+            "cut": both["trips"].fillna(0.0).where(both["cut"], 0.0),
         }
     )
-    sums = sums.groupby("zone").sum()
+    sums = sums.groupby("zone").sum(min_count=1)
     sums["mean"] = (sums["minutes"] / sums["served"]).where(sums["served"] > 0)
     sums = sums[(sums["mean"] > 0) | (sums["cut"] > 0)]
     sums = sums.sort_values(["cut", "mean"], ascending=False, kind="stable").head(_N_PAIRS)
@@ -128,6 +137,7 @@ def access_tables(result: ScenarioResult) -> list[dict[str, Any]]:
     """Return the zones from which least can be reached any more, per measure."""
     rows = access_rows(result)
     rows = rows[rows["change"] < 0].sort_values("change", kind="stable")
+    rows = rows.drop_duplicates(["zone", "measure"])  # the worst part of the day
     return [
         {
             "measure": measure_words(str(row["measure"])),
