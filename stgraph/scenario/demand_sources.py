@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stgraph.errors import DataError, nearest_name
+from stgraph.errors import DataError, nearest_name, shown
 from stgraph.graph import IntArray, STGraph
 from stgraph.report import Report
 from stgraph.scenario.balancing import furness
@@ -243,7 +243,7 @@ def _as_matrices(
             period, i, j = (int(one) for one in np.argwhere(bad)[0])
             ids = zones.index
             what = f"{int(bad.sum())} entries are {word}, the first {found[period, i, j]} "
-            what += f"from {ids[i]!r} to {ids[j]!r} in matrix {period}"
+            what += f"from {shown(ids[i])} to {shown(ids[j])} in matrix {period}"
             report.error(name, what, "correct them; no trips are 0", count=int(bad.sum()))
     return found
 

@@ -279,7 +279,7 @@ def _halve(xy: Floats, weights: Floats, usable: IntArray, n_zones: int) -> list[
         axis = int(np.argmax(np.ptp(xy[part], axis=0)))
         part = part[np.lexsort((part, xy[part, axis]))]
         share = np.cumsum(weights[part])
-        cut = int(np.searchsorted(share, share[-1] / 2)) + 1
+        cut = int(np.argmin(np.abs(share - share[-1] / 2))) + 1
         cut = min(max(cut, 1), len(part) - 1)
         for half in (part[:cut], part[cut:]):
             heapq.heappush(queue, (-float(weights[half].sum()), number, half))
