@@ -82,7 +82,8 @@ def draw_changes(sheet: Sheet, links: pd.DataFrame, quantity: Quantity) -> str:
     parts = [_unsure(sheet, np.flatnonzero(is_changed & ~sure))]
     shown = np.flatnonzero(is_changed & sure)
     shown = shown[np.argsort(np.abs(value[shown]), kind="stable")]
-    few, many = shown[len(shown) - _MAX_TIPS :], shown[: max(len(shown) - _MAX_TIPS, 0)]
+    n_many = max(len(shown) - _MAX_TIPS, 0)
+    many, few = shown[:n_many], shown[n_many:]
     for c, w in sorted({(int(colour[i]), int(width[i])) for i in many}):
         group = [i for i in many if colour[i] == c and width[i] == w]
         parts.append(f'<path class="c{c} w{w}" d="{path_of(sheet, group, offset=_offset(w))}"/>')

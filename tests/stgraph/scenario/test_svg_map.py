@@ -161,6 +161,18 @@ def test_colours_follow_significance_and_status() -> None:
     assert "<title>&lt;b&gt;&amp;</title>" in drawn
 
 
+@pytest.mark.parametrize("n", [1, 249, 250, 251, 400, 501])
+def test_every_change_is_drawn_however_many_there_are(n: int) -> None:
+    """Only the largest 250 have texts of their own; all have a line."""
+    rng = np.random.default_rng(n)
+    roads = roads_of(*([(0.0, 3.0 * i), (1000.0, 3.0 * i)] for i in range(n)))
+    sheet = make_sheet(roads, np.ones(n, dtype=np.bool_))
+    assert sheet is not None
+    drawn = draw_changes(sheet, links_of(rng.uniform(-30, -3, n).tolist()), SPEED)
+    assert drawn.count("M") == n
+    assert drawn.count("<title>") == min(n, 250)
+
+
 def test_new_and_removed_links() -> None:
     """New is a double line, removed looks as closed."""
     sheet = make_sheet(CROSS, ALL)
