@@ -72,7 +72,8 @@ def try_edit(
     draft = Draft(scenario.timezone, built, time, report, force)
     for number, operation in numbered:
         draft.take(number, operation)
-    note_conflicts(draft.changes, built.streets, time, report)
+    local = time.tz_convert(scenario.timezone or "UTC")
+    note_conflicts(draft.changes, built.streets, local, report)
     sort_findings(report)
     return None if report.errors else draft.finish(scenario.operations)
 

@@ -92,23 +92,23 @@ def check_trips(
         cut |= gone
         which[k] = True
     if cut.any():
-        _note_lost(edited, demand, lost, cut, which, report, allow_disconnect)
+        begin = edited.time[np.argmax(which[edited.period_of])].tz_convert(zone)
+        since = f"first at {begin:%Y-%m-%d %H:%M %Z}"
+        where = _blame(edited, np.flatnonzero(which))
+        _note_lost(demand, lost, cut, where, since, report, allow_disconnect)
 
 
 def _note_lost(
-    edited: Edited,
     demand: Demand,
     lost: Floats,
     cut: BoolArray,
-    which: BoolArray,
+    where: str,
+    since: str,
     report: Report,
     allowed: bool,
 ) -> None:
-    """Tell which trips of which zones are cut off, and by what."""
-    where = _blame(edited, np.flatnonzero(which))
+    """Tell which trips of which zones are cut off."""
     ids = [str(name) for name in demand.zones.index]
-    steps = np.flatnonzero(which[edited.period_of])
-    since = f"first at {edited.time[steps[0]]:%Y-%m-%d %H:%M} UTC"
     if not lost.any():
         what = f"cuts off {int(cut.sum())} pairs of zones without trips, {since}"
         report.warning(where, what, "nobody is concerned in this demand", count=int(cut.sum()))

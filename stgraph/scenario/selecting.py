@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
-from stgraph.scenario.streets import Streets
+from stgraph.scenario.streets import Streets, fold
 from stgraph.scenario.target import Target
 from stgraph.scenario.target_fields import (
     find_between,
@@ -24,7 +24,6 @@ from stgraph.scenario.target_fields import (
     find_near,
     find_osmid,
     find_where,
-    fold,
     shorten,
 )
 

@@ -97,9 +97,26 @@ class Streets:
         """Ids of the junctions as text."""
         return pd.Index([str(name) for name in self.roads.node_ids])
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names of streets, as names are compared."""
+        column = self.table.get("name")
+        known = [] if column is None else column.dropna().unique()
+        return frozenset(fold(name) for name in known)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Classes that segments have."""
+        return sorted(str(name) for name in pd.unique(self.values.road_class) if name)
+
     def column(self, name: str) -> pd.Series | None:
         """Return a column of the edges, or None."""
         return self.table.get(name)
+
+
+def fold(name: object) -> str:
+    """Return a name as names are compared: without case and doubled blanks."""
+    return " ".join(str(name).casefold().split())
 
 
 def _transform(shapes: Any, transformer: pyproj.Transformer) -> Any:

@@ -17,7 +17,7 @@ from stgraph.errors import InputError
 from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
 from stgraph.scenario.conditions import find_rows
-from stgraph.scenario.streets import Streets
+from stgraph.scenario.streets import Streets, fold
 from stgraph.scenario.target import Near
 
 _INSIDE = 0.5  # share of the length that must lie in a polygon
@@ -36,11 +36,6 @@ def three_nearest(name: object, known: Iterable[object]) -> str:
     close = difflib.get_close_matches(wanted, list(folded), n=3, cutoff=0.3)
     best = list(dict.fromkeys([*close[:1], *sorted(holding, key=len), *close]))[:3]
     return f"the nearest are {', '.join(repr(folded[each]) for each in best)}" if best else ""
-
-
-def fold(name: object) -> str:
-    """Return a name as names are compared: without case and doubled blanks."""
-    return " ".join(str(name).casefold().split())
 
 
 def shorten(values: Iterable[Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stgraph.graph import BoolArray, IntArray
-from stgraph.report import Report
+from stgraph.report import Level, Report
 from stgraph.scenario.actions.change import Change
 from stgraph.scenario.operations import (
     MAX_KMH,
@@ -37,12 +37,14 @@ class Work(NamedTuple):
     streets: Streets
     report: Report
 
-    def note(self, level: str, op: str, field: str, wrong: BoolArray, what: str, todo: str) -> None:
+    def note(
+        self, level: Level, op: str, field: str, wrong: BoolArray, what: str, todo: str
+    ) -> None:
         """Note what is wrong with some of the segments."""
         if wrong.any():
             rows = self.rows[wrong]
             each = shorten([describe(int(row), self.streets) for row in rows])
-            tell = self.report.error if level == "error" else self.report.warning
+            tell = getattr(self.report, level)
             place = f"operation {self.number} ({op}), `{field}`"
             tell(place, f"{what} on {len(rows)} segments: {each}", todo, count=len(rows))
 
@@ -186,7 +188,8 @@ def _note_same(
     """Note values that hold already."""
     same = np.isclose(before, after, rtol=1e-6)
     what = f"`{change.attribute}` is already so"
-    work.note("warning", change.op, field, same, what, "it changes nothing there")
+    level: Level = "warning" if same.all() else "info"
+    work.note(level, change.op, field, same, what, "it changes nothing there")
 
 
 def _values(streets: Streets) -> dict[str, npt.NDArray[np.float32]]:

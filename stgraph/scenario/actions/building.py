@@ -13,8 +13,8 @@ from stgraph.report import Report
 from stgraph.scenario.actions.site import Piece, Site
 from stgraph.scenario.operations import MAX_VPH_PER_LANE, AddRoad
 from stgraph.scenario.road_defaults import CAPACITY_PER_LANE_VPH, default_capacity
-from stgraph.scenario.streets import Float64Array, Streets
-from stgraph.scenario.target_fields import fold, shorten, three_nearest
+from stgraph.scenario.streets import Float64Array, Streets, fold
+from stgraph.scenario.target_fields import shorten, three_nearest
 
 _TOUCH_M = 1.0  # nearer to its end, another road is met and not crossed
 
@@ -54,12 +54,12 @@ def _read_line(road: AddRoad, streets: Streets, report: Report, where: str) -> A
 
 def _check_values(road: AddRoad, site: Site, report: Report, where: str) -> None:
     """Note names that are taken, classes nobody knows, and capacities no lane has."""
-    names = site.streets.column("name")
-    taken = names is not None and (names.map(fold, na_action="ignore") == fold(road.id)).any()
-    if taken or any(fold(p.values.get("name", "")) == fold(road.id) for p in site.pieces):
+    if fold(road.id) in site.streets.names or any(
+        fold(p.values.get("name", "")) == fold(road.id) for p in site.pieces
+    ):
         what = f"{road.id!r} is the name of another road"
         report.error(f"{where}, `id`", what, "choose a name that is not taken")
-    here = sorted({str(name) for name in site.streets.values.road_class if name})
+    here = site.streets.classes
     if here and road.road_class not in here:
         known = here if road.road_class in CAPACITY_PER_LANE_VPH else [
             *here, *CAPACITY_PER_LANE_VPH
@@ -80,8 +80,7 @@ def _join(
     """Return the junction where an end of a road joins the network, or note why none."""
     place = f"{where}, `geometry`, {'first' if which == 0 else 'last'} point"
     point = shapely.Point(flat[which])
-    junctions = shapely.get_coordinates(site.streets.to_plane(shapely.points(site.junction_xy())))
-    away = np.linalg.norm(junctions - flat[which], axis=1)
+    away = np.linalg.norm(site.flat_junctions() - flat[which], axis=1)
     if away.min() <= road.snap_m:
         return int(np.argmin(away))
     rows = site.alive()
@@ -146,19 +145,18 @@ def _note_crossings(
 ) -> None:
     """Note roads that a new one crosses without a junction, and roads that it doubles."""
     rows = site.alive()
-    joined = [site.ends(int(at)) for at in rows]
     flat = site.streets.to_plane(shapely.LineString(xy))
-    first = [n for n, at in enumerate(joined) if at == ends and site.flat(int(rows[n])).
-             hausdorff_distance(flat) < 2 * _TOUCH_M]  # fmt: skip
-    if first:
-        what = f"there is already a road along it: {_segment_name(site, int(rows[first[0]]))}"
-        report.warning(f"{where}, `geometry`", what, "both are kept")
-    lines = site.flat_lines(rows)
-    crossed = rows[shapely.intersects(flat, lines)]
-    places = shapely.intersection(flat, site.flat_lines(crossed))
+    met = rows[shapely.intersects(flat, site.flat_lines(rows))]
+    for at in met.tolist():
+        same = site.ends(at) == ends
+        if same and site.flat(at).hausdorff_distance(flat) < 2 * _TOUCH_M:
+            what = f"there is already a road along it: {_segment_name(site, at)}"
+            report.warning(f"{where}, `geometry`", what, "both are kept")
+            break
+    places = shapely.intersection(flat, site.flat_lines(met))
     inner = shapely.line_interpolate_point(flat, [0.0, flat.length])
     away = np.minimum(*(shapely.distance(end, places) for end in inner)) > _TOUCH_M
-    crossed = _once(site, crossed[away])
+    crossed = _once(site, met[away])
     if len(crossed):
         names = [_segment_name(site, int(at)) for at in crossed]
         what = f"crosses {len(crossed)} roads without a junction: {shorten(names)}"

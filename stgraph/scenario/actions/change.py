@@ -60,7 +60,10 @@ class Change:
 def note_conflicts(
     changes: Sequence[Change], streets: Streets, time: pd.DatetimeIndex, report: Report
 ) -> None:
-    """Note operations that set the same of the same segment at the same time."""
+    """Note operations that set the same of the same segment at the same time.
+
+    `time` is in the zone of the messages.
+    """
     told: set[tuple[int, int]] = set()
     for k, later in enumerate(changes):
         for earlier in changes[:k]:
@@ -114,7 +117,7 @@ def _note_conflict(
 ) -> None:
     """Note two operations that contradict each other."""
     both = np.flatnonzero(earlier.steps & later.steps)
-    times = f"from {time[both[0]]:%Y-%m-%d %H:%M} UTC, for {len(both)} of {len(time)} steps"
+    times = f"from {time[both[0]]:%Y-%m-%d %H:%M %Z}, for {len(both)} of {len(time)} steps"
     each = shorten([describe(int(row), streets) for row in rows])
     if later.attribute == "is_open":
         what = f"opens or closes segments that {earlier.where} opens or closes as well: {each}"

@@ -61,6 +61,8 @@ class Site:
         self.junction_keys: list[str] = []
         nodes = streets.roads.nodes
         self._xy = shapely.get_coordinates(np.asarray(shapely.centroid(nodes.geometry)))
+        self._flat: dict[int, Any] = {}
+        self._flat_xy: Float64Array | None = None
         self._twin: dict[int, int] = {}  # twins that are no longer those of the network
 
     # ------------------------------------------------------------ what there is
@@ -75,7 +77,9 @@ class Site:
         """Return the line of a segment in metres on a plane."""
         if at < self.n_base:
             return self.streets.flat_lines[at]
-        return self.streets.to_plane(shapely.LineString(self.line(at)))
+        if at not in self._flat:
+            self._flat[at] = self.streets.to_plane(shapely.LineString(self.line(at)))
+        return self._flat[at]
 
     def ends(self, at: int) -> tuple[int, int]:
         """Return the junctions where a segment begins and ends."""
@@ -106,6 +110,17 @@ class Site:
         base = rows[rows < self.n_base]
         new = [self.flat(int(at)) for at in rows[rows >= self.n_base]]
         return np.concatenate([self.streets.flat_lines[base], np.array(new, dtype=object)])
+
+    def flat_junctions(self) -> Float64Array:
+        """Return the places of all junctions in metres on a plane."""
+        if self._flat_xy is None:
+            self._flat_xy = shapely.get_coordinates(
+                self.streets.to_plane(shapely.multipoints(self._xy))
+            )
+        if not self.junctions:
+            return self._flat_xy
+        new = self.streets.to_plane(shapely.multipoints(self.junctions))
+        return np.concatenate([self._flat_xy, shapely.get_coordinates(new)])
 
     def junction_xy(self) -> Float64Array:
         """Return the places of all junctions, CRS of the roads."""
