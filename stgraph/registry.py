@@ -89,6 +89,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
     },
     "scenario_sinks": {
         "geopackage": "stgraph_connectors.sinks.scenario_geopackage:write_scenario_geopackage",
+        "postgis": "stgraph_connectors.postgis.scenarios:write_scenario_postgis",
     },
     "database": {
         "check": "stgraph_connectors.postgis.check:check_database",
@@ -97,6 +98,7 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "init": "stgraph_connectors.postgis.schema:init_schema",
         "project": "stgraph_connectors.postgis.project:write_project",
         "prune": "stgraph_connectors.postgis.pruning:prune",
+        "remove_scenarios": "stgraph_connectors.postgis.scenarios:remove_scenarios",
         "resolve_url": "stgraph_connectors._sql:resolve_url",
         "status": "stgraph_connectors.postgis.status:database_status",
         "upgrade": "stgraph_connectors.postgis.schema:upgrade_schema",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 
 from stgraph.errors import InputError
@@ -53,6 +54,12 @@ _KINDS: Mapping[Kind, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+# in the order of the words that the database's view knows them by
+STATUS = ("normal", "closed", "new", "changed", "removed")
+SOURCES = ("forecast", "assignment", "learned", "simulated", "diversion")
+CHANGES = _CHANGE[:-3]  # numbers
+
+
 def kind_of(column: str) -> Kind:
     """Return what a column of a scenario's table holds; most are numbers."""
     return next((kind for kind, names in _KINDS.items() if column in names), "real")
@@ -82,3 +89,15 @@ def check_tables(tables: Mapping[str, pd.DataFrame]) -> None:
         raise InputError(
             f"the tables are about the runs {sorted(runs)[:5]}; write one after the other"
         )
+
+
+def changing_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return all rows of `scenario_link` of the segments that matter at any time.
+
+    Their change is significant, or they are closed, new or changed.
+    """
+    matters = table["significant"].to_numpy(dtype=bool) | (table["status"] != "normal").to_numpy()
+    numbers, ids = pd.factorize(table["segment_id"])
+    kept = np.zeros(len(ids), dtype=bool)
+    kept[numbers[matters]] = True
+    return table[kept[numbers]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import geopandas as gpd
@@ -134,13 +134,24 @@ def _scenario(result: ScenarioResult) -> pd.DataFrame:
         "valid_to": result.time[-1] + step,
         "step_s": step.total_seconds(),
         "n_segments": result.roads.n_edges,
-        "card": json.dumps(dict(result.card), default=str),
+        "card": json.dumps(_plain(dict(result.card)), default=str),
         "findings": result.report.to_json(),
     }
     table = pd.DataFrame([row])
     for name in ("created", "valid_from", "valid_to"):
         table[name] = pd.to_datetime(table[name], utc=True).dt.as_unit("us")
     return table
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it: no number that is not finite."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _created(result: ScenarioResult) -> pd.Timestamp | None:

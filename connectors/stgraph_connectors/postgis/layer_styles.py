@@ -215,6 +215,34 @@ def write_metric_styles(
     return _try_to_write(connection, schema, layer, key, {layer: styles})
 
 
+def write_named_styles(
+    connection: Connection, schema: str, styles: Sequence[NamedStyle], *, layer: str
+) -> bool:
+    """Write styles of a layer that are ready, unless they are there already.
+
+    Parameters
+    ----------
+    connection
+        Inside a transaction.
+    schema
+        Name of the Postgres schema.
+    styles
+        One of them is the default.
+    layer
+        Name of the layer's table or view, whose geometry is `geom`.
+
+    Returns
+    -------
+    bool
+        True if styles were written. If the server does not let us, a warning says what to run.
+    """
+    about = _look_up(connection, schema, layer)
+    key = _key(about, [(style.name, _fingerprint(style.qml)) for style in styles])
+    if about.memory.key == key:
+        return False
+    return _try_to_write(connection, schema, layer, key, {layer: styles})
+
+
 def prepare_styles(connection: Connection, schema: str) -> None:
     """Create `public.layer_styles` if it is missing, and give our roles their rights on it.
 

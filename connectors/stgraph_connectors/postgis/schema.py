@@ -41,6 +41,13 @@ from stgraph_connectors.postgis.roles import (
 
 logger = logging.getLogger(__name__)
 
+SCENARIO_TABLES = (  # what people read beside the layers
+    "scenario",
+    "scenario_link",
+    "scenario_od",
+    "scenario_summary",
+    "scenario_access",
+)
 _LOCK = 0x5466  # class of our advisory lock
 
 
@@ -179,7 +186,8 @@ def _bring_up_to_date(connection: Connection, schema: str, before: int) -> Schem
     with acting_as_owner(connection, schema):
         grant_tables(connection, schema)
     prepare_styles(connection, schema)
-    grant_reading(connection, schema, ("forecast_value", *layer_tables(connection, schema)))
+    read = ("forecast_value", *SCENARIO_TABLES, *layer_tables(connection, schema))
+    grant_reading(connection, schema, read)
     return SchemaState(schema, before, after, tuple(role_names(schema).values()))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 import pyogrio
 
@@ -22,7 +21,7 @@ from stgraph_connectors._scenario_styles import (
     link_styles,
     peak_styles,
 )
-from stgraph_connectors._scenario_tables import COLUMNS, Kind, check_tables, kind_of
+from stgraph_connectors._scenario_tables import COLUMNS, Kind, changing_rows, check_tables, kind_of
 from stgraph_connectors.qgis import LayerView, build_metadata_xml, build_plain_qml
 from stgraph_connectors.sinks import _gpkg, _scenario_links
 from stgraph_connectors.sinks._files import check_target, written_aside
@@ -138,17 +137,13 @@ def _chosen(table: pd.DataFrame, links: Links) -> pd.DataFrame:
         return table
     if links == "none":
         return table.iloc[:0]
-    matters = table["significant"].to_numpy(dtype=bool) | (table["status"] != "normal").to_numpy()
-    numbers, ids = pd.factorize(table["segment_id"])
-    kept = np.zeros(len(ids), dtype=bool)
-    kept[numbers[matters]] = True
-    chosen = table[kept[numbers]]
+    chosen = changing_rows(table)
     if links == "auto":
         logger.info(
             "scenario_link keeps the %d of %d segments that change: %d rows of %d (links='all' "
             "keeps all)",
-            kept.sum(),
-            len(ids),
+            chosen["segment_id"].nunique(),
+            table["segment_id"].nunique(),
             len(chosen),
             len(table),
         )

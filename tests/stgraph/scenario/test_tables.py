@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import geopandas as gpd
@@ -200,3 +201,10 @@ def test_the_order_of_segments_does_not_matter() -> None:
         assert isinstance(one, gpd.GeoDataFrame)
         pd.testing.assert_frame_equal(pd.DataFrame(one), pd.DataFrame(other))
     assert set(plain["scenario_link"]["source"].cat.categories) == set(SOURCES)
+
+
+def test_the_card_is_json_whatever_is_in_it(result: ScenarioResult) -> None:
+    """NaN is no JSON, and databases refuse it."""
+    card = {"r2": np.float32("nan"), "n": np.int64(3), "parts": [{"x": float("inf")}, (1.5,)]}
+    text = tables(replace(result, card=card))["scenario"]["card"].iloc[0]
+    assert json.loads(text) == {"r2": None, "n": 3, "parts": [{"x": None}, [1.5]]}
