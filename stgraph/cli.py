@@ -22,6 +22,7 @@ import typer
 from stgraph.cli_benchmark import benchmark
 from stgraph.cli_db import db, qgis
 from stgraph.cli_graph import graph as graph_commands
+from stgraph.cli_scenario import scenario as scenario_commands
 from stgraph.errors import OutputError, STGraphError
 
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.add_typer(db, name="db")
 app.add_typer(qgis, name="qgis")
 app.add_typer(graph_commands, name="graph")
+app.add_typer(scenario_commands, name="scenario")
 app.command()(benchmark)
 
 Config = Annotated[Path, typer.Argument(help="TOML file of the job", show_default=True)]
@@ -58,6 +60,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warning
 Debug = Annotated[bool, typer.Option("--debug", help="More messages, and tracebacks.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a training that was killed.")]
 DEFAULT = Path("stgraph.toml")
+_FINDINGS_SHOWN = (["graph", "info"], ["scenario", "check"])  # as a table, not as messages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -277,7 +280,7 @@ def _log_level(arguments: Sequence[str]) -> int:
     """Return which messages a command shows; some have their warnings in a table."""
     if "--debug" in arguments:
         return logging.DEBUG
-    if "check" in arguments[:1] or list(arguments[:2]) == ["graph", "info"]:
+    if "check" in arguments[:1] or list(arguments[:2]) in _FINDINGS_SHOWN:
         return logging.ERROR
     return logging.WARNING if {"--quiet", "-q"} & set(arguments) else logging.INFO
 

@@ -137,7 +137,7 @@ def snap(
         "stations": snapping.stations.reset_index(names="station"),
         "candidates": snapping.candidates,
     }
-    _write_layers(layers, out)
+    write_layers(layers, out)
     counted = layers["stations"]["status"].value_counts()
     counts = {str(status): int(n) for status, n in counted.items()}
     if json:
@@ -211,7 +211,7 @@ def _snap(job: JobConfig) -> Snapping:
     )
 
 
-def _write_layers(layers: Mapping[str, gpd.GeoDataFrame], out: Path) -> None:
+def write_layers(layers: Mapping[str, gpd.GeoDataFrame], out: Path) -> None:
     """Write tables as layers of a GeoPackage, which appears complete or not at all."""
     import pyogrio
 

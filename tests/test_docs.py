@@ -249,8 +249,8 @@ def test_commands_in_pages_exist(page: Path) -> None:
 def test_configs_in_pages_are_valid(page: Path, tmp_path: Path) -> None:
     """Every config that a page shows is accepted as it stands."""
     for block in blocks(page):
-        if block.kind != "toml" or block.title.startswith("pyproject"):
-            continue
+        if block.kind != "toml" or block.title.startswith(("pyproject", "scenario")):
+            continue  # those of scenarios are read where they are shown
         text = block.text
         if "data" not in tomllib.loads(text):
             text = '[data]\nstations = "stations.csv"\n' + text
@@ -336,9 +336,44 @@ def test_python_pages_run() -> None:
     assert set(names["folds"]["fold"]) == {1, 2, 3}
 
 
+@pytest.mark.data
+def test_demand_page_runs(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippets of the page about demand work on the files of a city."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("city.gpkg", "od.npz"):
+        Path(name).symlink_to(data_dir / "simcity" / name)
+    days = np.load(data_dir / "simcity" / "days.npz")["flow_vph"][:2].reshape(-1, 508)
+    flows = STGraph(
+        gpd.GeoDataFrame(index=range(508), geometry=[None] * 508),
+        time=pd.date_range("2026-11-16", periods=len(days), freq="5min", tz="UTC"),
+        values=days[:, :, None],
+        features=(Feature("flow", "veh/h"),),
+    )
+    names: dict[str, Any] = {"flows": flows}
+    run_page(DOCS / "scenario/demand.md", names)
+    assert names["fit"].held_out.n_links == 508
+
+
+def test_scenario_scripts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls and files of the page give what it shows, and the first two files the same."""
+    from stgraph.scenario.scriptfile import read_scenarios
+
+    monkeypatch.chdir(tmp_path)
+    page, names = DOCS / "scenario" / "script.md", dict[str, Any]()
+    for block in blocks(page):
+        if block.kind == "yaml":
+            Path(block.title).write_text(block.text)
+    run_page(page, names)
+    for name in ("bridge.yaml", "scenario.toml"):
+        (scenario,) = read_scenarios(name)
+        assert scenario.operations == names["works"].operations
+
+
 def test_every_python_snippet_is_run() -> None:
     """A page with Python belongs into one of the tests above."""
     run = {"README.md", "docs/getting-started.md", "docs/api/index.md", "docs/evaluation.md"}
+    run |= {"docs/scenario/script.md"}  # by test_scenario_scripts_run
+    run.add("docs/scenario/demand.md")
     assert {page_id(p) for p in PAGES if any(b.kind == "python" for b in blocks(p))} == run
 
 

@@ -155,8 +155,8 @@ def _extend(
 ) -> Draft:
     """Return a scenario with what it takes over.
 
-    Its own fields come before those of the one that it
-    extends, and these before those that the scenarios of its file share.
+    Its own fields come before those of the one that it extends, and these before those that the
+    scenarios of its file share.
     """
     fields = dict(draft.shared)
     if draft.extends is None:

@@ -24,7 +24,7 @@ from stgraph.scenario.entries import read_entry, to_json
 from stgraph.scenario.operations import AddDemand, Operation, ScaleDemand
 from stgraph.scenario.script import Scenario, build_scenario, check_script
 from stgraph.scenario.settings import read_settings
-from stgraph.scenario.sources import Source
+from stgraph.scenario.sources import DemandSource, Source
 from stgraph.scenario.sweeping import FIELDS, expand_sweep, fill_in, name_of, placeholders
 
 Need = Literal["roads", "forecast", "demand"]
@@ -91,10 +91,14 @@ def pick_scenarios(
         return tuple(scenarios)
     report = Report()
     names = [scenario.name for scenario in scenarios]
+    sweeps = [one.name.partition(f" {next(iter(one.swept))}=")[0] for one in scenarios if one.swept]
+    known = dict.fromkeys([*sweeps, *names])
     for name in only:
         if not any(_is_meant(scenario, name) for scenario in scenarios):
-            report.error(repr(name), f"there is no such scenario{nearest_name(name, names, n=3)}")
-    report.raise_errors(ConfigError, title=f"there are {len(names)} scenarios in the file")
+            what = f"there is no such scenario{nearest_name(name, known, n=3)}"
+            todo = f"there are {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            report.error(repr(name), what, todo)
+    report.raise_errors(ConfigError, title="these scenarios are not in the file")
     return tuple(one for one in scenarios if any(_is_meant(one, name) for name in only))
 
 
@@ -212,6 +216,8 @@ def _write(value: Any) -> Any:
             for name, field in fields.items()
             if name != "op"
         }
+        if isinstance(value, DemandSource):  # further options stand beside the matrix
+            given |= given.pop("options")
         return _write({k: v for k, v in given.items() if k not in usual or v != usual[k]})
     if isinstance(value, Mapping):
         plain = {name: one for name, one in value.items() if not isinstance(one, SecretStr)}

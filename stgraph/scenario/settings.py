@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stgraph import registry
-from stgraph.binding import Origin, resolve_dsn, resolve_path
+from stgraph.binding import Origin, bind_options, resolve_dsn, resolve_path
 from stgraph.configfile import bind_connector
 from stgraph.scenario.drafts import MERGED, Given
 from stgraph.scenario.entries import existing_file, to_json
@@ -57,7 +57,11 @@ def _read_demand(given: Given, origin: Origin) -> DemandSource | None:
     if not isinstance(value, Mapping):
         origin.report.error(f"{given.where} `demand`", f"cannot be {value!r}", "give a table")
         return None
-    inner = {key: given._replace(value=one) for key, one in value.items()}
+    own = ("od", "gravity", "zones")
+    inner = {key: given._replace(value=one) for key, one in value.items() if key in own}
+    free = {key: one for key, one in value.items() if key not in own}
+    if free:
+        inner["options"] = given._replace(value=free)
     demand: DemandSource | None = _read_table("demand", DemandSource, inner, given.where, origin)
     return demand
 
@@ -105,6 +109,19 @@ def _read_value(key: str, value: Any, where: str, origin: Origin) -> Any:
         return resolve_dsn(value, where, origin)
     if key in ("job", "zones") and isinstance(value, str):
         return existing_file(value, where, origin)
+    if key == "gravity" and isinstance(value, Mapping):
+        from stgraph.scenario.gravity import fit_gravity  # not before it is needed
+
+        supplied = ("counts", "zones", "minutes", "assign")
+        return bind_options(
+            fit_gravity, value, where=where, origin=origin, given=1, supplied=supplied
+        )
+    if key == "options":
+        from stgraph.scenario.demand_sources import demand_from_od
+
+        where = where.removesuffix(".options`") + "`"
+        also = ("od", "gravity", "zones")
+        return bind_options(demand_from_od, value, where=where, origin=origin, given=2, also=also)
     if key in ("geopackage", "report") and isinstance(value, str):
         return resolve_path(value, where, origin)
     return value

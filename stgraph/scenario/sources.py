@@ -44,8 +44,9 @@ class DemandSource(BaseModel):
 
     model_config = _MODEL
     od: Source | None = None  # trips between zones
-    zones: Path | Mapping[Id, Id] | None = None  # file, or zone -> junction; None: the nearest
-    gravity: Mapping[str, Any] | None = None  # options of the gravity model in place of `od`
+    gravity: Mapping[str, Any] | None = None  # in place of `od`: options of `fit_gravity`
+    zones: Path | None = None  # of `gravity`: a file of zones; None: made of the junctions
+    options: Mapping[str, Any] = Field(default_factory=dict)  # of `od`: those of `demand_from_od`
 
     @model_validator(mode="after")
     def _one_kind(self) -> DemandSource:
@@ -53,6 +54,11 @@ class DemandSource(BaseModel):
         if (self.od is None) == (self.gravity is None):
             what = "has no demand" if self.od is None else "has `od` and `gravity`"
             raise ValueError(f"{what}; give `od` or `gravity`, or leave `demand` out")
+        if self.od is not None and self.zones is not None:
+            raise ValueError("has `zones` beside `od`; give them with the matrix, in `od`")
+        if self.gravity is not None and self.options:
+            keys = ", ".join(f"`{name}`" for name in self.options)
+            raise ValueError(f"has {keys} beside `gravity`; put them into it")
         return self
 
 

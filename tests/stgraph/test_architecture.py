@@ -61,6 +61,7 @@ ORDER = [
     "cli_benchmark",
     "cli_db",
     "cli_graph",
+    "cli_scenario",
     "cli",
 ]
 
@@ -89,7 +90,7 @@ ONLY_IN = {
     "networkx": {"convert"},
     "xarray": set[str](),
     "matplotlib": set[str](),
-    "typer": {"cli", "cli_benchmark", "cli_db", "cli_graph"},
+    "typer": {"cli", "cli_benchmark", "cli_db", "cli_graph", "cli_scenario"},
     "fastapi": {"serving"},
     "sqlalchemy": set[str](),
     "psycopg": set[str](),

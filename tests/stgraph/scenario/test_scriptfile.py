@@ -109,11 +109,12 @@ def test_back_to_yaml(tmp_path: Path) -> None:
 
 def test_settings(tmp_path: Path) -> None:
     """Paths are those of the file's folder, sources have their usual connectors."""
-    (tmp_path / "job.toml").touch()
+    for name in ("job.toml", "zones.gpkg"):
+        (tmp_path / name).touch()
     text = """
     timezone: Europe/Berlin
     baseline: {roads: city.osm.pbf, job: job.toml, history: {connector: stations, stations: s.csv}}
-    demand: {gravity: {scale_to: counts}}
+    demand: {gravity: {weights: [home, jobs], n_zones: 20}, zones: zones.gpkg}
     horizon: {from: 2026-11-23 06:00, to: 2026-11-23 21:00}
     outputs: {geopackage: "${OUT:-out}/a.gpkg", report: a.html, top_n: 5, od_pairs: [[Z1, 7]]}
     """
@@ -127,7 +128,9 @@ def test_settings(tmp_path: Path) -> None:
         history=Source(connector="stations", options={"stations": str(tmp_path / "s.csv")}),
         job=tmp_path / "job.toml",
     )
-    assert scenario.demand == DemandSource(gravity={"scale_to": "counts"})
+    assert scenario.demand == DemandSource(
+        gravity={"weights": ("home", "jobs"), "n_zones": 20}, zones=tmp_path / "zones.gpkg"
+    )
     start = dt.datetime(2026, 11, 23, 6)  # noqa: DTZ001
     assert scenario.horizon == Horizon.model_validate(
         {"from": start, "to": start + dt.timedelta(hours=15)}
@@ -139,6 +142,19 @@ def test_settings(tmp_path: Path) -> None:
         od_pairs=(("Z1", "7"),),
     )
     assert read(to_yaml(scenario), tmp_path) == (scenario,)
+
+
+def test_a_matrix_and_what_it_is_of(tmp_path: Path) -> None:
+    """What is not the connector's stands beside it."""
+    text = "demand: {od: {matrix: a.omx, matrix_name: car}, per: period, hours: [7, 9]}"
+    (scenario,) = read(text, tmp_path)
+    assert scenario.demand == DemandSource(
+        od=Source(
+            connector="od", options={"matrix": str(tmp_path / "a.omx"), "matrix_name": "car"}
+        ),
+        options={"per": "period", "hours": (7.0, 9.0)},
+    )
+    assert read(to_yaml(scenario), tmp_path, "file.yaml") == (scenario,)
 
 
 def test_targets_from_files(tmp_path: Path) -> None:
@@ -351,6 +367,11 @@ BAD = [
     ("demand: 3", "`demand`: cannot be 3; give a table"),
     ("demand: {}", "`demand`: has no demand; give `od` or `gravity`"),
     ("demand: {od: a.omx, gravity: {}}", "`demand`: has `od` and `gravity`; give `od` or"),
+    ("demand: {gravity: {weight: x}}", "`weight`: is an unknown key .did you mean 'weights'"),
+    ("demand: {gravity: {n_zones: x}}", "`n_zones`: cannot be 'x'; give a valid integer"),
+    ("demand: {gravity: {}, per: day}", "`demand`: has `per` beside `gravity`; put them into it"),
+    ("demand: {od: a.omx, per: year}", "`demand` `per`: cannot be 'year'; give 'hour'"),
+    ("demand: {od: a.omx, zones: a.yaml}", "has `zones` beside `od`; give them with the matrix"),
     ("outputs: {geopackage: a.shp}", "`outputs.geopackage`: .* a file that ends in .gpkg"),
     ("outputs: {dsn: 5}", "`outputs.dsn`: is no text; give a connection string"),
     ("sweep: 3", "`sweep`: cannot be 3; write it as in sweep = {kmh = .30, 40, 50.}"),

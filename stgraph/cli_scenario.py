@@ -1,0 +1,377 @@
+"""`stgraph scenario`: what happens if a street is closed, from a file to maps and a page."""
+
+# ruff: noqa: ARG001  # --debug and --quiet are options that `stgraph.cli.main` reads
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stgraph.errors import ConfigError, InputError, OutputError
+
+if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
+    import pandas as pd
+
+    from stgraph.graph import STGraph
+    from stgraph.report import Report
+    from stgraph.scenario.script import Scenario
+    from stgraph.scenario.states import Edited
+
+logger = logging.getLogger(__name__)
+
+scenario = typer.Typer(no_args_is_help=True, help="What happens if a street is closed or built.")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Scenarios, .toml or .yaml.")]
+Runs = Annotated[
+    Path, typer.Argument(metavar="FILE|GPKG", help="Scenarios, or a GeoPackage of their runs.")
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="NAME", help="Of the file, only this one; repeatable."),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Allow targets of more than a fifth of the network.")
+]
+Disconnect = Annotated[
+    bool, typer.Option("--disconnect", help="Leave out trips that can no longer be made.")
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Scenarios to run at the same time.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="More messages, and tracebacks.")]
+
+
+@scenario.command("list")
+def list_(runs: Runs, json: AsJson = False, debug: Debug = False) -> None:
+    """List the scenarios of a file, or the runs in a GeoPackage."""
+    from stgraph import terminal
+
+    table = _runs_table(runs) if _is_geopackage(runs) else _script_table(runs)
+    if json:
+        terminal.print_json(table.to_dict(orient="records"))
+        return
+    terminal.print_table(table, title=f"{len(table)} scenario(s) in {runs}")
+
+
+@scenario.command()
+def check(
+    file: File,
+    only: Only = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for a layer of what would change, .gpkg.")
+    ] = None,
+    force: Force = False,
+    disconnect: Disconnect = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what would change, and everything that is wrong; nothing is run."""
+    from stgraph import terminal
+    from stgraph.scenario.planning import plan_table
+
+    if out is not None:
+        _check_out(out, (".gpkg",))
+    checked = _check_all(
+        _read(file, only, needs=("roads", "demand")), force=force, disconnect=disconnect
+    )
+    plans = {one.name: plan_table(one, edited) for one, edited, _ in checked}
+    if out is not None:
+        _write_edits({one.name: edited for one, edited, _ in checked}, out)
+    if json:
+        shown = [
+            {
+                "name": one.name,
+                "changes": plans[one.name].to_dict(orient="records"),
+                "findings": report.to_frame().to_dict(orient="records"),
+            }
+            for one, _, report in checked
+        ]
+        terminal.print_json({"scenarios": shown, "outputs": [str(out)] if out else []})
+        return
+    for one, _, report in checked:
+        terminal.print_table(plans[one.name], title=f"What {one.name} would change")
+        if len(report):
+            terminal.print_findings(report, title="What was found")
+    if out is not None:
+        terminal.print_line(str(out))
+    terminal.print_line(f"{len(checked)} scenario(s) are ready: stgraph scenario run {file}")
+
+
+@scenario.command()
+def run(
+    file: File,
+    only: Only = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write this file instead, .gpkg or .html.")
+    ] = None,
+    jobs: Jobs = 1,
+    force: Force = False,
+    disconnect: Disconnect = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run scenarios and write their layers and pages."""
+    from stgraph import terminal
+
+    done = _run(file, only, out, jobs=jobs, force=force, disconnect=disconnect)
+    if json:
+        shown = [
+            {
+                "name": one.result.name,
+                "run_id": one.result.run_id,
+                "method": one.result.method,
+                "summary": _records(one.result.summary),
+                "outputs": [str(output) for output in one.outputs],
+            }
+            for one in done
+        ]
+        terminal.print_json({"scenarios": shown})
+        return
+    for one in done:
+        title = f"{one.result.name}, by {one.result.method}"
+        terminal.print_table(one.result.summary, title=title)
+        if len(one.result.report):
+            terminal.print_findings(one.result.report, title="What was found")
+    for output in dict.fromkeys(str(output) for one in done for output in one.outputs):
+        terminal.print_line(output)
+
+
+@scenario.command()
+def compare(
+    runs: Runs,
+    only: Only = None,
+    jobs: Jobs = 1,
+    force: Force = False,
+    disconnect: Disconnect = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Put scenarios side by side: those of a file, which are run, or runs in a GeoPackage."""
+    from stgraph import terminal
+
+    if _is_geopackage(runs):
+        table = _side_by_side(runs, only)
+    else:
+        from stgraph.scenario.compare import compare as compare_results
+
+        done = _run(runs, only, None, jobs=jobs, force=force, disconnect=disconnect)
+        table = compare_results([one.result for one in done]).to_frame()
+    if json:
+        terminal.print_json(_records(table))
+        return
+    terminal.print_table(table, title=f"Scenarios of {runs}, and what they change")
+
+
+@scenario.command()
+def report(
+    file: File,
+    only: Only = None,
+    out: Annotated[Path, typer.Option("--out", help="Page to write, .html.")] = Path(
+        "scenario.html"
+    ),
+    jobs: Jobs = 1,
+    force: Force = False,
+    disconnect: Disconnect = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run scenarios and write one page about them, without layers."""
+    from stgraph import terminal
+
+    _check_out(out, (".html", ".htm"))
+    done = _run(file, only, out, jobs=jobs, force=force, disconnect=disconnect)
+    if json:
+        terminal.print_json({"outputs": [str(out)], "scenarios": [one.result.name for one in done]})
+        return
+    terminal.print_line(str(out))
+
+
+def _read(file: Path, only: list[str] | None, *, needs: Sequence[Any]) -> tuple[Scenario, ...]:
+    """Return the scenarios of a file that are asked for."""
+    from stgraph.scenario.scriptfile import pick_scenarios, read_scenarios
+
+    return pick_scenarios(read_scenarios(file, needs=needs), only)
+
+
+def _run(
+    file: Path,
+    only: list[str] | None,
+    out: Path | None,
+    *,
+    jobs: int,
+    force: bool,
+    disconnect: bool,
+) -> Any:
+    """Return the runs of a file's scenarios."""
+    if out is not None:
+        _check_out(out, (".gpkg", ".html", ".htm"))
+    running = importlib.import_module("stgraph.scenario.running")
+    return running.run_file(
+        file,
+        out=out,
+        only=only,
+        jobs=jobs,
+        force=force,
+        allow_disconnect=disconnect,
+        forecast_job=_forecast_job,
+        on_progress=lambda text: logger.info("%s", text),
+    )
+
+
+def _check_all(
+    scenarios: Sequence[Scenario], *, force: bool, disconnect: bool
+) -> list[tuple[Scenario, Edited, Report]]:
+    """Return what every scenario would change, or raise with the errors of all of them."""
+    from stgraph.report import Finding, Report
+    from stgraph.scenario.checking import check as check_scenario
+    from stgraph.scenario.opening import Opener
+
+    opener, wrong, checked = Opener(_forecast_job), Report(), []
+    for one in scenarios:
+        found = Report()
+        inputs = opener.open(one, found, only_check=True)
+        edited = None
+        if not found.errors:
+            edited, more = check_scenario(
+                one,
+                inputs.roads,
+                time=inputs.time,
+                demand=inputs.demand,
+                forecast=inputs.forecast,
+                force=force,
+                allow_disconnect=disconnect,
+            )
+            found.extend(more)
+        if edited is not None:
+            checked.append((one, edited, found))
+        wrong.extend(
+            Finding("error", f"{one.name!r}, {error.where}", error.what, error.todo, error.count)
+            for error in found.errors
+        )
+    wrong.raise_errors(ConfigError, title="these scenarios cannot be run")
+    return checked
+
+
+def _forecast_job(path: Path) -> STGraph:
+    """Return the forecast of a job's checkpoint: of the road segments, if the job has roads."""
+    import pandas as pd
+
+    from stgraph import pipeline
+    from stgraph.configfile import read_config
+    from stgraph.segments import forecast_segments, load_fitted, load_segments
+
+    job = read_config(path)
+    forecaster, graph = pipeline.load_checkpoint(job), pipeline.load_graph(job)
+    at = job.forecast.at
+    forecast = forecaster.forecast(graph, at=None if at is None else pd.Timestamp(at))
+    segments = load_segments(job, graph)
+    if segments is None:
+        return forecast
+    return forecast_segments(forecast, segments, load_fitted(job, graph, segments))
+
+
+def _script_table(file: Path) -> pd.DataFrame:
+    """Return the scenarios of a file, a row each."""
+    import pandas as pd
+
+    from stgraph.scenario.scriptfile import read_scenarios
+
+    rows = [
+        {
+            "name": one.name,
+            "operations": ", ".join(operation.op for operation in one.operations),
+            "method": one.method,
+            "extends": one.based_on or "",
+            "description": one.description,
+        }
+        for one in read_scenarios(file)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _runs_table(file: Path) -> pd.DataFrame:
+    """Return the runs in a GeoPackage, a row each."""
+    table = _query(file, "SELECT * FROM scenario ORDER BY created, name")
+    return table[["name", "run_id", "method", "created", "valid_from", "valid_to"]]
+
+
+def _side_by_side(file: Path, only: list[str] | None) -> pd.DataFrame:
+    """Return the summaries of the runs in a GeoPackage, a column per run."""
+    from stgraph.errors import nearest_name
+
+    table = _query(
+        file,
+        "SELECT r.name, r.run_id, s.metric, s.unit, s.base, s.change FROM scenario_summary s "
+        "JOIN scenario r ON r.run_id = s.run_id ORDER BY r.created, r.name",
+    )
+    names = list(dict.fromkeys(table["name"]))
+    for name in only or ():
+        if name not in names:
+            raise ConfigError(f"{file} has no run of {name!r}{nearest_name(name, names, n=3)}")
+    if only:
+        table = table[table["name"].isin(only)]
+    runs = table.groupby("name")["run_id"].nunique()
+    several = table["name"].map(runs) > 1
+    table["column"] = table["name"].where(~several, table["name"] + " " + table["run_id"])
+    metrics = table.drop_duplicates("metric").set_index("metric")[["unit", "base"]]
+    changes = table.pivot_table(index="metric", columns="column", values="change", sort=False)
+    return metrics.join(changes).reset_index()
+
+
+def _query(file: Path, statement: str) -> pd.DataFrame:
+    """Return the rows of a query on a GeoPackage of runs."""
+    import pandas as pd
+
+    if not file.is_file():
+        raise InputError(f"{file}: there is no such file; write one with: stgraph scenario run")
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            cursor = db.execute(statement)
+            names = [column[0] for column in cursor.description]
+            return pd.DataFrame(cursor.fetchall(), columns=names)
+    except sqlite3.Error as error:
+        raise InputError(
+            f"{file}: holds no runs of scenarios ({error}); give one that `stgraph scenario run` "
+            "wrote"
+        ) from None
+
+
+def _write_edits(edited: dict[str, Edited], out: Path) -> None:
+    """Write what scenarios would change as a layer."""
+    import pandas as pd
+
+    from stgraph.cli_graph import write_layers
+
+    parts = [one.edits.assign(scenario=name) for name, one in edited.items()]
+    write_layers({"scenario_edit": pd.concat(parts, ignore_index=True)}, out)
+
+
+def _is_geopackage(path: Path) -> bool:
+    """Tell whether a file holds runs, and not scripts."""
+    return path.suffix.lower() == ".gpkg"
+
+
+def _check_out(out: Path, suffixes: Sequence[str]) -> None:
+    """Refuse a file that cannot be written, before minutes go into what is for it."""
+    if out.suffix.lower() not in suffixes:
+        raise InputError(f"--out {str(out)!r} does not end in {' or '.join(suffixes)}")
+    if not out.parent.is_dir():
+        raise OutputError(f"the folder {str(out.parent)!r} does not exist; create it first")
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows as JSON has them, without NaN."""
+    return [
+        {str(name): None if value != value else value for name, value in row.items()}
+        for row in table.to_dict(orient="records")
+    ]
