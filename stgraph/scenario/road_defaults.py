@@ -12,6 +12,7 @@ import pandas as pd
 
 from stgraph.graph import FloatArray
 from stgraph.report import Report
+from stgraph.scenario.operations import MAX_LANES, MAX_VPH_PER_LANE
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -57,7 +58,7 @@ FASTEST_KMH = {
     "primary": 100.0,
 }
 OTHER_SPEED_KMH = 50.0
-MAX_VPH_PER_LANE = 2400.0  # no lane carries more
+_FULL_LANE_VPH = 1800.0
 
 _CLASS_COLUMNS = ("road_class", "highway", "facility_type", "link_type", "type")
 _CAPACITY_COLUMNS = ("capacity_vph", "capacity")
@@ -110,11 +111,15 @@ def fill_roads(
 
     per_lane = _typical(capacity / lanes, first, CAPACITY_PER_LANE_VPH, OTHER_CAPACITY_VPH)
     usual = _typical(lanes, first, LANES, 1.0)
-    needed = np.where(np.isnan(capacity), usual, np.maximum(np.round(capacity / per_lane), 1.0))
+    # a class that nobody knows says nothing about what a lane of it carries
+    carried = _typical(capacity / lanes, first, CAPACITY_PER_LANE_VPH, _FULL_LANE_VPH)
+    needed = np.clip(np.round(capacity / carried), 1.0, MAX_LANES)
+    needed = np.where(np.isnan(capacity), usual, needed)
     lanes = np.where(np.isnan(lanes), needed, lanes)
     capacity = np.where(np.isnan(capacity), lanes * per_lane, capacity)
     speed = np.where(np.isnan(speed), _typical(speed, first, {}, OTHER_SPEED_KMH), speed)
     _note_guesses(guessed, table, report)
+    _note_much(capacity, report)
     return RoadValues(
         road_class=names,
         speed_kmh=speed.astype(np.float32),
@@ -190,6 +195,15 @@ def _typical(
     here = here[here["count"] >= _ENOUGH]
     usual[here.index.to_numpy()] = here["median"].to_numpy()
     return usual[codes]
+
+
+def _note_much(capacity: Float64Array, report: Report) -> None:
+    """Note capacities that no road has in an hour."""
+    much = capacity > MAX_LANES * MAX_VPH_PER_LANE
+    if much.any():
+        what = f"{int(much.sum())} segments have a capacity of up to {capacity.max():,.0f}"
+        todo = "taken as it is; if it is of a day, the trips must be, too"
+        report.warning(_WHERE, f"{what} vehicles per hour", todo, count=int(much.sum()))
 
 
 def _note_guesses(guessed: Mapping[str, Any], table: pd.DataFrame, report: Report) -> None:

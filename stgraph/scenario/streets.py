@@ -162,7 +162,7 @@ def read_streets(roads: STGraph, report: Report) -> Streets | None:
         source=found.junctions[0],
         target=found.junctions[1],
         lines=found.lines,
-        length_m=np.maximum(found.length_m, 0.1),  # a road without length takes no time
+        length_m=np.maximum(found.length_m, 1e-3),  # searches leave out links of 0
         values=fill_roads(found.table, provenance=provenance, report=report),
         twin=_both_ways(
             find_twins(found), found.junctions, found.length_m, found.table, roads.n_nodes

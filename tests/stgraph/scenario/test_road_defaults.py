@@ -56,6 +56,14 @@ def test_lanes_fit_the_capacity() -> None:
     assert fill_roads(table, report=Report()).lanes.tolist() == [1, 2, 3]
 
 
+def test_capacities_of_a_day_are_told() -> None:
+    """Protects networks such as Sioux Falls, whose numbers are not of an hour."""
+    table = pd.DataFrame({"link_type": [1, 1], "capacity_vph": [40_000.0, 9000.0]})
+    report = Report()
+    assert fill_roads(table, report=report).lanes.tolist() == [12, 5]
+    assert "1 segments have a capacity of up to 40,000 vehicles per hour" in str(report)
+
+
 def test_capacity_per_lane_in_gmns_and_per_direction_elsewhere() -> None:
     """Protects units of other specifications."""
     table = pd.DataFrame({"lanes": [2.0], "capacity": [900.0]})
