@@ -124,7 +124,7 @@ def plain(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return number(float(value), min(1.0, decade(abs(float(value)) / 100)) if value else 1.0)
+        return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else number(float(value))
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(part) for part in value) if len(value) else "none"
     return MISSING if value is None else str(value)

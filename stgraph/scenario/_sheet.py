@@ -15,7 +15,8 @@ from stgraph.graph import BoolArray, FloatArray, IntArray, STGraph
 
 WIDTH = 2000  # units of a picture, about two per pixel of a wide screen
 _HEIGHTS = (900, 1700)  # units
-_MARGIN = 0.12  # of the part that is shown
+_MARGIN = 0.12  # of the part that a picture is about
+_EDGE = 0.03  # of the network's extent, around all of it
 _LEAST = 0.2  # of the network's extent that is shown
 _DETAIL = 0.8  # units by which simplified lines may be off
 _LIMITS_M = (400.0, 10_000_000.0)  # what a picture may be wide
@@ -93,14 +94,18 @@ def _lines_in_metres(roads: STGraph) -> npt.NDArray[np.object_]:
 def _extent(lines: npt.NDArray[np.object_], focus: npt.NDArray[np.object_]) -> Box:
     """Return left, bottom, width and height in metres of what is shown."""
     whole = shapely.total_bounds(lines)
-    least = _LEAST * max(whole[2] - whole[0], whole[3] - whole[1])
-    left, bottom, right, top = shapely.total_bounds(focus) if len(focus) else whole
-    middle = ((left + right) / 2, (bottom + top) / 2)
-    width = max((right - left) * (1 + 2 * _MARGIN), least, _LIMITS_M[0])
-    height = max((top - bottom) * (1 + 2 * _MARGIN), least / 2)
-    low, high = (part / WIDTH for part in _HEIGHTS)
-    width = min(max(width, height / high), _LIMITS_M[1])
-    height = min(max(height, width * low), width * high)
+    size = whole[2:] - whole[:2]
+    part = shapely.total_bounds(focus) if len(focus) else whole
+    room = np.maximum(
+        _MARGIN * (part[2:] - part[:2]), (_LEAST * size.max() - part[2:] + part[:2]) / 2
+    )
+    edge = _EDGE * size.max()
+    low = np.maximum(part[:2] - room, whole[:2] - edge)
+    high = np.minimum(part[2:] + room, whole[2:] + edge)
+    middle, (width, height) = (low + high) / 2, high - low
+    flat, tall = (units / WIDTH for units in _HEIGHTS)
+    width = min(max(width, height / tall, _LIMITS_M[0]), _LIMITS_M[1])
+    height = min(max(height, width * flat), width * tall)
     return middle[0] - width / 2, middle[1] - height / 2, width, height
 
 

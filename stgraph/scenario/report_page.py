@@ -38,6 +38,7 @@ from stgraph.scenario.result import ScenarioResult
 # metrics of the summary that planners ask for first, with their unit in words
 TILES = {"VHT": "vehicle hours", "delay": "vehicle hours lost", "unserved trips": "trips not made"}
 _NETWORK = "net"
+_COVERED = 95.0  # per cent of the streets; less is worth a warning
 _LOUD = ("warnings", "extrapolation")  # of a card: at the top of the page
 
 
@@ -200,6 +201,12 @@ def _warnings(result: ScenarioResult) -> list[str]:
             found.append(plain(part))
     if result.method == "diversion":
         found.append("without demand this shows where traffic moves, but not how much")
+    covered = result.summary.loc[result.summary["metric"] == "covered network", "base"]
+    if len(covered) and covered.iloc[0] < _COVERED:
+        share = number(float(covered.iloc[0]))
+        found.append(
+            f"speed and flow are known for {share} % of the streets; sums leave out others"
+        )
     return list(dict.fromkeys([*found, *(str(finding) for finding in result.report.warnings)]))
 
 

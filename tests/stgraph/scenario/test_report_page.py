@@ -234,6 +234,41 @@ def test_warnings_stand_at_the_top(result: ScenarioResult) -> None:
     assert text.index("no incident was ever like this") < text.index('class="headline"')
 
 
+def test_sums_over_a_part_of_the_streets_are_no_surprise(result: ScenarioResult) -> None:
+    """Half a network looks like a small effect."""
+    row = ["covered network", "%", 48.2, 48.2, 0.0, np.nan, np.nan]
+    summary = pd.concat([result.summary, pd.DataFrame([row], columns=result.summary.columns)])
+    text = render_report([dataclasses.replace(result, summary=summary.reset_index(drop=True))])
+    assert "speed and flow are known for 48 % of the streets" in text
+
+
+def luminance(colour: str) -> float:
+    parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_texts_have_contrast_in_light_and_dark() -> None:
+    """WCAG AA: 4.5 to 1 for texts, 3 to 1 for the lines that carry most."""
+    from importlib import resources
+
+    css = (resources.files("stgraph.scenario") / "page" / "report.css").read_text("utf-8")
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in css.split("@media")[:2]
+    )
+    for theme in (light, light | dark):
+        for text, ground, least in [
+            ("ink", "ground", 7), ("ink", "paper", 7), ("soft", "ground", 4.5),
+            ("soft", "paper", 4.5), ("accent", "ground", 4.5), ("loud", "loud-ground", 4.5), ("scn-line", "paper", 4.5),
+            ("base-line", "paper", 4.5), ("gone", "paper", 7), ("new", "paper", 4.5),
+            ("s0", "paper", 4.5), ("s1", "paper", 4.5), ("s2", "paper", 3), ("s6", "paper", 3),
+            ("s7", "paper", 4.5), ("s8", "paper", 4.5), ("f1", "paper", 4.5), ("f7", "paper", 4.5),
+            ("unsure", "paper", 3), ("changed", "paper", 3),
+        ]:  # fmt: skip
+            a, b = sorted((luminance(theme[text]), luminance(theme[ground])))
+            assert (b + 0.05) / (a + 0.05) >= least, (text, ground)
+
+
 # --------------------------------------------------------------------------------- safety
 
 
