@@ -68,7 +68,13 @@ def note_conflicts(
     for k, later in enumerate(changes):
         for earlier in changes[:k]:
             pair = (earlier.number, later.number)
-            if pair in told or "add_road" in (earlier.op, later.op):
+            if pair in told:
+                continue
+            if "add_road" in (earlier.op, later.op):
+                if _is_absent(earlier, later):
+                    told.add(pair)
+                    what = f"is about a road that {earlier.where} opens at other times only"
+                    report.warning(later.where, what, "it has no effect; compare the windows")
                 continue
             rows = _overlap(earlier, later)
             if not len(rows):
@@ -89,6 +95,12 @@ def _overlap(earlier: Change, later: Change) -> IntArray:
     if earlier.number == later.number or not (earlier.steps & later.steps).any():
         return np.zeros(0, dtype=np.int64)
     return np.intersect1d(earlier.rows, later.rows)
+
+
+def _is_absent(earlier: Change, later: Change) -> bool:
+    """Tell whether an operation changes a new road only while it is not open."""
+    apart = earlier.number != later.number and not (earlier.steps & later.steps).any()
+    return apart and bool(np.isin(later.rows, earlier.rows).any())
 
 
 def _is_hidden(earlier: Change, later: Change, rows: IntArray) -> bool:

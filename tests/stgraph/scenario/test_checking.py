@@ -287,6 +287,11 @@ WARNINGS: dict[str, tuple[Make, list[str]]] = {
     "new class": (road(ACROSS, road_class="secundary"), ["`road_class`", "'secondary'"]),
     "lonely": (lambda s: s.close(edges=[12]), ["cuts off 1 segments", "East Road"]),
     "sensor": (lambda s: s.close(edges=[20]), ["carry sensors: 20", "masked"]),
+    "not built yet": (
+        lambda s: s.add_road(id="X", geometry=ACROSS, kmh=50, from_="2026-11-23 12:00").close(
+            name="X", to="2026-11-23 10:00"),
+        ["operation 2 (close)", "operation 1 (add_road) opens at other times only"],
+    ),
     "between the steps": (
         lambda s: s.close(edges=[20], daily="07:10-09:00"), ["widened outwards"],
     ),
