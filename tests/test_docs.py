@@ -369,11 +369,23 @@ def test_scenario_scripts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert scenario.operations == names["works"].operations
 
 
+def test_simulate_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed bridge sends cars over another one, and the page's snippet is sure of it."""
+    pytest.importorskip("uxsim")
+    monkeypatch.chdir(ROOT / "examples" / "scenarios")
+    names: dict[str, Any] = {}
+    run_page(DOCS / "scenario/simulate.md", names)
+    change = names["flow"]
+    assert (change.difference[names["bridges"]] > 50).all()
+    assert change.significant[names["bridges"]].all()
+
+
 def test_every_python_snippet_is_run() -> None:
     """A page with Python belongs into one of the tests above."""
     run = {"README.md", "docs/getting-started.md", "docs/api/index.md", "docs/evaluation.md"}
     run |= {"docs/scenario/script.md"}  # by test_scenario_scripts_run
     run |= {"docs/scenario/demand.md"}  # by test_demand_page_runs
+    run |= {"docs/scenario/simulate.md"}  # by test_simulate_page_runs
     assert {page_id(p) for p in PAGES if any(b.kind == "python" for b in blocks(p))} == run
 
 
