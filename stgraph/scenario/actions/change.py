@@ -50,11 +50,12 @@ class Change:
         if self.how == "set":
             return np.full(before.shape, value, dtype=np.float32)
         if self.how == "times":
-            return before * value
+            return (before * value).astype(np.float32)
         if self.how == "less":
-            return before - value
+            return (before - value).astype(np.float32)
         # capacity in proportion to the lanes
-        return before * (value if self.how == "set_lanes" else lanes - value) / lanes
+        left = value if self.how == "set_lanes" else lanes - value
+        return (before * left / lanes).astype(np.float32)
 
 
 def note_conflicts(
