@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,13 @@ class Drawn:
     sheet: Sheet | None
     touched: dict[str, str]  # segment id as text -> status that the operations give it
 
+    def on(self, box: Box) -> Drawn:
+        """Return the same on paper of another extent."""
+        focus = focus_of(self.peaks, self.touched)
+        return replace(self, sheet=make_sheet(self.result.roads, focus, box=box))
 
-def prepare(result: ScenarioResult, *, box: Box | None = None) -> Drawn:
+
+def prepare(result: ScenarioResult) -> Drawn:
     """Return the links of a scenario with names, and their place on a map of what changes."""
     rows = link_peaks(result)
     lines = result.roads.edges.geometry.to_numpy()  # type: ignore[union-attr]  # link_peaks checks
@@ -52,7 +57,7 @@ def prepare(result: ScenarioResult, *, box: Box | None = None) -> Drawn:
         peaks[str(period)] = links
     edits = result.edits
     touched = dict(zip(edits["segment_id"].astype(str), edits["status"].astype(str), strict=True))
-    sheet = make_sheet(result.roads, focus_of(peaks, touched), box=box)
+    sheet = make_sheet(result.roads, focus_of(peaks, touched))
     return Drawn(result, peaks, sheet, touched)
 
 
@@ -69,12 +74,14 @@ def focus_of(peaks: dict[str, pd.DataFrame], touched: dict[str, str]) -> BoolArr
 
 
 def _titles(links: pd.DataFrame) -> list[str]:
-    """Return what a mouse is told on each link."""
-    titles = []
+    """Return what a mouse is told on each link whose change is significant."""
+    titles = [""] * len(links)
     columns = ["street", "speed_base", "speed_scn", "d_speed", "flow_base", "flow_scn", "d_flow"]
-    for street, *values in links[columns].itertuples(index=False):
+    sure = np.flatnonzero(links["significant"])
+    told = links[columns].iloc[sure].itertuples(index=False)
+    for position, (street, *values) in zip(sure, told, strict=True):
         v0, v1, dv, q0, q1, dq = (float(value) for value in values)
-        titles.append(
+        titles[position] = (
             f"{street}: {number(v0)} → {number(v1)} km/h ({signed(dv)}), "
             f"{number(q0, 10)} → {number(q1, 10)} veh/h ({signed(dq, 10)})"
         )

@@ -140,7 +140,7 @@ def _draw(results: Sequence[ScenarioResult]) -> list[Drawn]:
     left, bottom = (min(box[i] for box in boxes) for i in (0, 1))
     right, top = (max(box[i] + box[i + 2] for box in boxes) for i in (0, 1))
     box = (left, bottom, right - left, top - bottom)
-    return [prepare(result, box=box) for result in results]
+    return [part.on(box) for part in drawn]
 
 
 def _network(drawn: Drawn | None) -> str:
