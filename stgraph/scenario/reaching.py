@@ -92,7 +92,7 @@ def check_trips(
         cut |= gone
         which[k] = True
     if cut.any():
-        begin = edited.time[np.argmax(which[edited.period_of])].tz_convert(zone)
+        begin = edited.time[int(np.argmax(which[edited.period_of]))].tz_convert(zone)
         since = f"first at {begin:%Y-%m-%d %H:%M %Z}"
         where = _blame(edited, np.flatnonzero(which))
         _note_lost(demand, lost, cut, where, since, report, allow_disconnect)

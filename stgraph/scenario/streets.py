@@ -101,8 +101,7 @@ class Streets:
     def names(self) -> frozenset[str]:
         """Names of streets, as names are compared."""
         column = self.table.get("name")
-        known = [] if column is None else column.dropna().unique()
-        return frozenset(fold(name) for name in known)
+        return frozenset() if column is None else frozenset(map(fold, column.dropna().unique()))
 
     @cached_property
     def classes(self) -> list[str]:
