@@ -11,6 +11,7 @@ import pandas as pd
 from stgraph.errors import DataError, nearest_name
 from stgraph.graph import BoolArray, IntArray, STGraph
 from stgraph.report import Report
+from stgraph.scenario.loading import free_minutes
 from stgraph.scenario.week import Days, Floats, periods_at, week_periods
 from stgraph.scenario.zoning import listed
 
@@ -114,6 +115,68 @@ def counts_from_readings(
         report.error(f"`{name}`", "has no values on these roads", "check the readings")
         report.raise_errors(DataError, title=_TITLE)
     return Counts(position[rows][seen], flow[:, seen], hours, report)
+
+
+def usual_minutes(
+    readings: STGraph,
+    roads: STGraph,
+    *,
+    feature: str = "speed",
+    hours: tuple[int, int] = (7, 19),
+) -> Floats:
+    """Return how long segments usually take by day, by observed speeds.
+
+    Parameters
+    ----------
+    readings
+        Segments as nodes, by `segment_id`, with speeds in km/h over time.
+    roads
+        Junctions as nodes, segments as edges with `segment_id`.
+    feature
+        The speed.
+    hours
+        From and up to which hour of the day, in the zone of the readings.
+
+    Returns
+    -------
+    numpy.ndarray
+        (E,) minutes: length over the median speed. Segments without readings take as much longer
+        than when they are empty as those of their class do.
+
+    Raises
+    ------
+    DataError
+        No such feature, or no node that is a segment.
+    """
+    report = Report()
+    name = _find_feature(readings, feature, report)
+    position = _find_segments(readings, roads, report)
+    report.raise_errors(DataError, title="cannot use the speeds")
+    rows = np.flatnonzero(position >= 0)
+    column = readings.feature_names.index(str(name))
+    clock = readings.time.tz_convert(readings.zone).hour
+    steps = np.flatnonzero((clock >= hours[0]) & (clock < hours[1]))
+    values = np.array(readings.values[steps][:, rows, column], dtype=np.float64)
+    values[~readings.mask[steps][:, rows, column] | (values <= 0)] = np.nan
+    speed = pd.DataFrame(values).median().to_numpy(dtype=np.float64)
+    minutes = free_minutes(roads)
+    assert roads.edges is not None  # noqa: S101 - asked before
+    length = roads.edges["length_m"].to_numpy(dtype=np.float64)[position[rows]]
+    seen = np.isfinite(speed)
+    slower = np.full(roads.n_edges, np.nan)
+    slower[position[rows][seen]] = (length / speed * 0.06 / minutes[position[rows]])[seen]
+    of_class = pd.Series(slower).groupby(road_classes(roads)).transform("median")
+    usual = of_class.fillna(np.nanmedian(slower) if seen.any() else 1.0).to_numpy()
+    return np.asarray(minutes * np.where(np.isfinite(slower), slower, usual))
+
+
+def road_classes(roads: STGraph) -> npt.NDArray[np.str_]:
+    """Return the (E,) classes of segments, all alike where nothing says them."""
+    table = roads.edges
+    column = next((c for c in ("highway", "road_class") if table is not None and c in table), None)
+    if table is None or column is None:
+        return np.zeros(roads.n_edges, dtype=np.int64).astype(str)
+    return table[column].astype(str).to_numpy(dtype=str)
 
 
 def _find_feature(readings: STGraph, feature: str | None, report: Report) -> str | None:

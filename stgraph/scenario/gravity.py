@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_array
 
-from stgraph.errors import DataError, nearest_name, shown
+from stgraph.errors import DataError
 from stgraph.graph import IntArray, STGraph
 from stgraph.report import Report
 from stgraph.scenario.balancing import furness
@@ -21,8 +21,8 @@ from stgraph.scenario.demand import Demand, check_size
 from stgraph.scenario.loading import Routes, find_routes
 from stgraph.scenario.mixing import fit_mix
 from stgraph.scenario.week import Floats, fill_periods
-from stgraph.scenario.weighing import fit_weights, guess_weights
-from stgraph.scenario.zoning import build_zones, listed, place_zones
+from stgraph.scenario.weighing import WeightedZones, fit_weights, weigh_zones
+from stgraph.scenario.zoning import listed
 
 Assign = Callable[[Floats], npt.NDArray[np.floating[Any]]]  # (P, Z, Z) trips to (P, E) flows
 
@@ -30,7 +30,6 @@ _TITLE = "cannot fit a gravity model"
 _DETERRENCE = np.geomspace(0.02, 1.0, 18)  # per minute
 _FEW_DETERRENCES = np.array([0.05, 0.1, 0.2, 0.35])  # where weights are found, too
 _FEW_LINKS = 10  # with less, none is held out
-_MUCH = 0.01  # of the weight
 _ROUNDS = 3  # of scaling totals to the flows of an assignment
 _ROUTE_STEPS = 20_000_000  # pairs of zones x draws x segments of a route that fit in memory
 
@@ -127,10 +126,10 @@ def fit_gravity(
         Lists everything that cannot be used.
     """
     report = Report([*counts.report])
-    _check(roads, counts, n_zones, deterrence, folds, n_draws, report)
-    report.raise_errors(DataError, title=_TITLE)
     columns = (weights,) if isinstance(weights, str) else weights
-    found = _make_zones(roads, counts, columns, zones, n_zones, junction_column, report)
+    _check(roads, counts, n_zones, deterrence, folds, n_draws, columns, report)
+    report.raise_errors(DataError, title=_TITLE)
+    found = weigh_zones(roads, counts, columns, zones, n_zones, junction_column, report)
     draws = max(1, min(n_draws, _ROUTE_STEPS // (len(found.zones) ** 2 * 50)))
     routes = find_routes(
         roads, found.junctions, minutes=minutes, n_draws=draws, spread=spread, seed=seed
@@ -205,6 +204,7 @@ def _check(
     deterrence: float | None,
     folds: int,
     n_draws: int,
+    columns: tuple[str, ...] | None,
     report: Report,
 ) -> None:
     """Note options that cannot be."""
@@ -215,6 +215,8 @@ def _check(
     ):
         if not isinstance(value, int) or value < least:
             report.error(f"`{name}`", f"is {value!r}", f"give a whole number of at least {least}")
+    if columns is not None and len(columns) not in (1, 2):
+        report.error("`weights`", f"is {columns!r}", "give one or two columns")
     if deterrence is not None and not 0 <= deterrence < 100:
         report.error("`deterrence`", f"is {deterrence!r}", "give a number per minute, such as 0.1")
     if not ((counts.segments >= 0) & (counts.segments < roads.n_edges)).all():
@@ -222,99 +224,6 @@ def _check(
         report.error("`counts`", what, "make the counts on these roads")
     elif not np.nansum(counts.flow) > 0:
         report.error("`counts`", "are all 0", "check the feature and its unit")
-
-
-# ---------------------------------------------------------------- zones and their weights
-
-
-@dataclass(frozen=True, eq=False)
-class _Zones:
-    """Zones with what begins and ends there, in shares."""
-
-    zones: gpd.GeoDataFrame
-    junctions: IntArray
-    ends: tuple[Floats, Floats]  # (Z,) and (Z,): such as homes and jobs; twice the same
-    guess: Callable[[Counts], tuple[Floats, Floats]] | None  # of them, by counts of some links
-
-
-def _make_zones(
-    roads: STGraph,
-    counts: Counts,
-    columns: tuple[str, ...] | None,
-    zones: gpd.GeoDataFrame | None,
-    n_zones: int,
-    junction_column: str | None,
-    report: Report,
-) -> _Zones:
-    """Return zones, given or made, and their weights."""
-    if zones is not None:
-        placed, junctions = place_zones(
-            zones, roads, junction_column=junction_column, report=report
-        )
-        report.raise_errors(DataError, title=_TITLE)
-        member, zone_of = junctions, np.arange(len(junctions))
-        table, whose = placed, "`zones`"
-    else:
-        table, whose = roads.nodes, "`roads`"
-    at = [_column(table, name, whose, report) for name in columns or ()]
-    report.raise_errors(DataError, title=_TITLE)
-    if zones is None:
-        found = at or list(guess_weights(roads, counts))
-        total = np.sum([one / one.sum() for one in found], axis=0)
-        placed, junctions, zone_of_junction = build_zones(roads, total, n_zones=n_zones)
-        member = np.flatnonzero(zone_of_junction >= 0)
-        zone_of = zone_of_junction[member]
-        at = [_sums(zone_of, one[member], len(placed)) for one in at]
-        placed = placed.assign(**dict(zip(columns or (), at, strict=True)))
-        lost = 1 - total[member].sum() / total.sum()
-        if lost > _MUCH:
-            what = f"{lost:.1%} of the weight is at junctions that no way leads to or from"
-            report.warning("`roads`", what, "left out")
-    if len(placed) < 2:
-        report.error("`zones`", f"there are {len(placed)}", "trips need two at least")
-    report.raise_errors(DataError, title=_TITLE)
-
-    def guess(seen: Counts) -> tuple[Floats, Floats]:
-        first, last = guess_weights(roads, seen)
-        n = len(placed)
-        return _sums(zone_of, first[member], n), _sums(zone_of, last[member], n)
-
-    ends = (at[0], at[-1]) if at else guess(counts)
-    first, last = (one / one.sum() for one in ends)
-    return _Zones(placed, junctions, (first, last), None if at else guess)
-
-
-def _sums(group: IntArray, values: Floats, n: int) -> Floats:
-    """Return the (n,) sums of values by group."""
-    return np.bincount(group, values, n).astype(np.float64)
-
-
-def _column(table: gpd.GeoDataFrame, name: str, whose: str, report: Report) -> Floats:
-    """Return a column of weights, checked."""
-    where = f"{whose}, column `{name}`"
-    nothing = np.ones(len(table))
-    if name not in table:
-        names = [str(one) for one in table.columns]
-        report.error(where, f"does not exist{nearest_name(name, names, n=3)}", f"there are {names}")
-        return nothing
-    values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~np.isfinite(values)
-    if bad.all():
-        report.error(where, "holds no numbers", "give weights of at least 0")
-        return nothing
-    if bad.any():
-        what = f"{int(bad.sum())} are no numbers: {listed(table.index[bad])}"
-        report.warning(where, what, "taken as 0", count=int(bad.sum()))
-        values = np.where(bad, 0.0, values)
-    if (values < 0).any():
-        first = int(np.argmax(values < 0))
-        what = f"is {values[first]:g} at {shown(table.index[first])}"
-        report.error(where, what, "give weights of at least 0")
-        return nothing
-    if not values.sum() > 0:
-        report.error(where, "is 0 everywhere", "give weights above 0")
-        return nothing
-    return values
 
 
 # ---------------------------------------------------------------- the model
@@ -375,18 +284,19 @@ def _search(
     errors, of_rest, modelled = [], [], []
     for b in tried:
         flows = model.flows(model.trips(b, everything))
-        errors.append(_error(model.amounts(flows, everything) @ flows, counts))
+        errors.append(_errors(model.amounts(flows, everything) @ flows, counts))
         found = [model.amounts(flows, rest) @ flows for rest in rests]
         pairs = zip(found, rests, strict=True)
-        of_rest.append([_error(one[:, rest], counts.take(rest)) for one, rest in pairs])
+        of_rest.append([_errors(one[:, rest], counts.take(rest)) for one, rest in pairs])
         modelled.append(found)
-    best = _lowest(tried, np.asarray(errors))
-    curve = pd.DataFrame({"deterrence": tried, "error": errors})
+    best = _lowest(tried, np.stack(errors))
+    curve = pd.DataFrame({"deterrence": tried, "error": np.sum(errors, axis=1)})
     if not groups:
         return best, curve, None
     hidden = np.full_like(counts.flow, np.nan)
     for i, group in enumerate(groups):  # each with the deterrence that the other links choose
-        hidden[:, group] = modelled[int(np.argmin([row[i] for row in of_rest]))][i][:, group]
+        chosen = _mildest(np.stack([row[i] for row in of_rest]))
+        hidden[:, group] = modelled[chosen][i][:, group]
     return best, curve, measure_fit(hidden, counts.flow)
 
 
@@ -401,26 +311,38 @@ def _search_hidden(
     for b in tried:
         flows = model.flows(model.trips(b, rest))
         found.append((model.amounts(flows, rest) @ flows)[:, hidden])
-        errors.append(_error(found[-1], counts.take(hidden)))
+        errors.append(float(_errors(found[-1], counts.take(hidden)).sum()))
     curve = pd.DataFrame({"deterrence": tried, "error": errors})
     best = int(np.argmin(errors))
     quality = measure_fit(found[best], counts.flow[:, hidden]) if groups else None
     return float(tried[best]), curve, quality
 
 
-def _error(flows: Floats, counts: Counts) -> float:
-    """Return the weighted squared error as a share of that of no flow at all."""
+def _errors(flows: Floats, counts: Counts) -> Floats:
+    """Return the (C,) weighted squared errors, as shares of those of no flow on all links."""
     known, value = np.isfinite(counts.flow), np.nan_to_num(counts.flow)
     weight = counts.weights() * known
-    return float((weight * (flows - value) ** 2).sum() / max((weight * value**2).sum(), 1e-300))
+    whole = max(float((weight * value**2).sum()), 1e-300)
+    return np.asarray((weight * (flows - value) ** 2).sum(axis=0) / whole)
+
+
+def _mildest(errors: Floats) -> int:
+    """Return the lowest deterrence that fits about as well as the best one.
+
+    Routes that are few leave short links too empty, which short trips seem to repair. So of what
+    fits equally well, up to the standard error over links, the longest trips are taken.
+    """
+    worse = errors - errors[int(np.argmin(errors.sum(axis=1)))]
+    noise = worse.std(axis=1) * np.sqrt(errors.shape[1])
+    return int(np.argmax(worse.sum(axis=1) <= noise))
 
 
 def _lowest(tried: Floats, errors: Floats) -> float:
-    """Return where the error is lowest, between those tried."""
-    i = int(np.argmin(errors))
-    if not 0 < i < len(tried) - 1:
+    """Return the mildest of what fits best, between those tried."""
+    i, sums = _mildest(errors), errors.sum(axis=1)
+    if not 0 < i < len(tried) - 1 or i != int(np.argmin(sums)):
         return float(tried[i])
-    left, middle, right = errors[i - 1 : i + 2]
+    left, middle, right = sums[i - 1 : i + 2]
     shift = 0.5 * (left - right) / max(left - 2 * middle + right, 1e-300)
     ratio = tried[i + 1] / tried[i]  # the grid is geometric
     return float(tried[i] * ratio ** np.clip(shift, -0.5, 0.5))
@@ -429,7 +351,7 @@ def _lowest(tried: Floats, errors: Floats) -> float:
 # ---------------------------------------------------------------- what comes out
 
 
-def _tell_closed(routes: Routes, found: _Zones, report: Report) -> None:
+def _tell_closed(routes: Routes, found: WeightedZones, report: Report) -> None:
     """Note zones that no way leads to or from."""
     lost = ~np.isfinite(routes.minutes)
     if lost.any():
@@ -454,7 +376,7 @@ def _tell_fit(
 
 
 def _demand(
-    found: _Zones,
+    found: WeightedZones,
     matrices: Floats,
     counts: Counts,
     source: str,

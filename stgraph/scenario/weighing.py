@@ -1,22 +1,136 @@
-"""Weights of zones, found by counted flows."""
+"""Weights of zones: given as columns, or found by counted flows."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import geopandas as gpd
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
-from stgraph.graph import STGraph
-from stgraph.scenario.counts import Counts
+from stgraph.errors import DataError, nearest_name, shown
+from stgraph.graph import IntArray, STGraph
+from stgraph.report import Report
+from stgraph.scenario.counts import Counts, road_classes
 from stgraph.scenario.mixing import fit_mix
 from stgraph.scenario.week import Floats
+from stgraph.scenario.zoning import build_zones, listed, place_zones
 
 _PENALTY = 0.03  # of the squared logarithms by which weights are changed, per zone
 _ROUNDS = 5  # amounts and weights in turns
 _STEPS = 15  # of the optimiser in a round
 _MOST_LINKS = 3000  # more hardly change the weights
+_MUCH = 0.01  # of the weight
+_TITLE = "cannot fit a gravity model"
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedZones:
+    """Zones with what begins and ends there, in shares."""
+
+    zones: gpd.GeoDataFrame
+    junctions: IntArray
+    ends: tuple[Floats, Floats]  # (Z,) and (Z,): such as homes and jobs; twice the same
+    guess: Callable[[Counts], tuple[Floats, Floats]] | None  # of them, by counts of some links
+
+
+def weigh_zones(
+    roads: STGraph,
+    counts: Counts,
+    columns: tuple[str, ...] | None,
+    zones: gpd.GeoDataFrame | None,
+    n_zones: int,
+    junction_column: str | None,
+    report: Report,
+) -> WeightedZones:
+    """Return zones, given or made, and their weights.
+
+    Parameters
+    ----------
+    roads, counts, zones, n_zones, junction_column
+        As for `fit_gravity`.
+    columns
+        One or two columns of the zones, or of the junctions where there are no zones. None: the
+        weights are guessed.
+    report
+        Gets what is wrong with them.
+
+    Raises
+    ------
+    DataError
+        There are no zones, or no weights.
+    """
+    if zones is not None:
+        placed, junctions = place_zones(
+            zones, roads, junction_column=junction_column, report=report
+        )
+        report.raise_errors(DataError, title=_TITLE)
+        member, zone_of = junctions, np.arange(len(junctions))
+        table, whose = placed, "`zones`"
+    else:
+        table, whose = roads.nodes, "`roads`"
+    at = [_column(table, name, whose, report) for name in columns or ()]
+    report.raise_errors(DataError, title=_TITLE)
+    if zones is None:
+        found = at or list(guess_weights(roads, counts))
+        total = np.sum([one / one.sum() for one in found], axis=0)
+        placed, junctions, zone_of_junction = build_zones(roads, total, n_zones=n_zones)
+        member = np.flatnonzero(zone_of_junction >= 0)
+        zone_of = zone_of_junction[member]
+        at = [_sums(zone_of, one[member], len(placed)) for one in at]
+        placed = placed.assign(**dict(zip(columns or (), at, strict=True)))
+        lost = 1 - total[member].sum() / total.sum()
+        if lost > _MUCH:
+            what = f"{lost:.1%} of the weight is at junctions that no way leads to or from"
+            report.warning("`roads`", what, "left out")
+    if len(placed) < 2:
+        report.error("`zones`", f"there are {len(placed)}", "trips need two at least")
+    report.raise_errors(DataError, title=_TITLE)
+
+    def guess(seen: Counts) -> tuple[Floats, Floats]:
+        first, last = guess_weights(roads, seen)
+        n = len(placed)
+        return _sums(zone_of, first[member], n), _sums(zone_of, last[member], n)
+
+    ends = (at[0], at[-1]) if at else guess(counts)
+    first, last = (one / one.sum() for one in ends)
+    return WeightedZones(placed, junctions, (first, last), None if at else guess)
+
+
+def _sums(group: IntArray, values: Floats, n: int) -> Floats:
+    """Return the (n,) sums of values by group."""
+    return np.bincount(group, values, n).astype(np.float64)
+
+
+def _column(table: gpd.GeoDataFrame, name: str, whose: str, report: Report) -> Floats:
+    """Return a column of weights, checked."""
+    where = f"{whose}, column `{name}`"
+    nothing = np.ones(len(table))
+    if name not in table:
+        names = [str(one) for one in table.columns]
+        report.error(where, f"does not exist{nearest_name(name, names, n=3)}", f"there are {names}")
+        return nothing
+    values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(values)
+    if bad.all():
+        report.error(where, "holds no numbers", "give weights of at least 0")
+        return nothing
+    if bad.any():
+        what = f"{int(bad.sum())} are no numbers: {listed(table.index[bad])}"
+        report.warning(where, what, "taken as 0", count=int(bad.sum()))
+        values = np.where(bad, 0.0, values)
+    if (values < 0).any():
+        first = int(np.argmax(values < 0))
+        what = f"is {values[first]:g} at {shown(table.index[first])}"
+        report.error(where, what, "give weights of at least 0")
+        return nothing
+    if not values.sum() > 0:
+        report.error(where, "is 0 everywhere", "give weights above 0")
+        return nothing
+    return values
 
 
 def guess_weights(roads: STGraph, counts: Counts) -> tuple[Floats, Floats]:
@@ -41,7 +155,7 @@ def guess_weights(roads: STGraph, counts: Counts) -> tuple[Floats, Floats]:
     n = roads.n_nodes
     mean = _mean(counts.flow)
     flow = np.full(roads.n_edges, float(mean.mean()))
-    classes = _classes(roads)
+    classes = road_classes(roads)
     counted = np.zeros(roads.n_edges, dtype=bool)
     counted[counts.segments] = True
     for one in np.unique(classes):
@@ -69,15 +183,6 @@ def _mean(flow: Floats) -> Floats:
     known = np.isfinite(flow)
     mean: Floats = np.where(known, flow, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return mean
-
-
-def _classes(roads: STGraph) -> Any:
-    """Return the (E,) road classes, all alike where there are none."""
-    table = roads.edges
-    column = next((c for c in ("highway", "road_class") if table is not None and c in table), None)
-    if table is None or column is None:
-        return np.zeros(roads.n_edges, dtype=np.int64).astype(str)
-    return table[column].astype(str).to_numpy(dtype=str)
 
 
 def fit_weights(

@@ -15,7 +15,7 @@ from stgraph.errors import DataError
 from stgraph.graph import Feature, STGraph
 from stgraph.scenario.adjusting import adjust_to_counts
 from stgraph.scenario.balancing import furness
-from stgraph.scenario.counts import Counts, counts_from_readings, measure_fit
+from stgraph.scenario.counts import Counts, counts_from_readings, measure_fit, usual_minutes
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.gravity import fit_gravity, scale_totals
 from stgraph.scenario.loading import find_routes, free_minutes
@@ -277,6 +277,22 @@ def test_counts_of_a_typical_week() -> None:
     assert "1 nodes are no segments: 7" in str(counts.report)
 
 
+def test_usual_minutes_of_speeds() -> None:
+    """Protects routes: medians of the day, and others as much slower as their class is."""
+    roads = town()
+    time = pd.date_range("2026-11-16", periods=48, freq="h", tz="UTC")
+    day = (time.hour >= 7) & (time.hour < 19)
+    values = np.stack([np.where(day, 25.0, 99.0), np.full(48, np.nan)], axis=1)[:, :, None]
+    nodes = gpd.GeoDataFrame(index=[100, 101], geometry=[None] * 2)
+    readings = STGraph(nodes, time=time, values=values, features=(Feature("speed", "km/h"),))
+    minutes, free = usual_minutes(readings, roads), free_minutes(roads)
+    length = roads.edges["length_m"].to_numpy()  # type: ignore[index]
+    assert minutes[0] == pytest.approx(length[0] / 25 * 0.06)
+    np.testing.assert_allclose(minutes / free, minutes[0] / free[0])
+    with pytest.raises(DataError, match="no feature 'velocity'"):
+        usual_minutes(readings, roads, feature="velocity")
+
+
 def test_adjusting_keeps_a_demand_that_is_right() -> None:
     """Protects the truth: no factors where they do not help, and the totals as counted."""
     roads = town()
@@ -348,6 +364,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"weights": ("homes", "kind")}, "column `kind`: holds no numbers"),
     ({"weights": "minus"}, "is -1 at 3; give weights of at least 0"),
     ({"weights": "nothing"}, "is 0 everywhere"),
+    ({"weights": ("homes", "jobs", "shops")}, "give one or two columns"),
     ({"n_zones": 1}, "`n_zones`: is 1"),
     ({"n_zones": 2.5}, "`n_zones`: is 2.5"),
     ({"folds": 0}, "`folds`: is 0"),
