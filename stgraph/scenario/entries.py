@@ -59,7 +59,7 @@ def _kind_and_fields(
 ) -> tuple[str, Mapping[str, Any]] | None:
     """Return the name of an operation and its fields, from either form of an entry."""
     if not isinstance(entry, Mapping):
-        todo = f"write it as in {entry}: {{name: A Avenue}}" if entry in KINDS else _FORM
+        todo = f"write it as in {entry}: {{name: A Avenue}}" if str(entry) in KINDS else _FORM
         report.error(where, f"cannot be {entry!r}", todo)
         return None
     if "op" in entry:
@@ -71,7 +71,7 @@ def _kind_and_fields(
         todo = f"indent what belongs to `{named[0]}` below it" if len(named) == 1 else _FORM
         report.error(where, f"has the {len(entry)} keys {', '.join(map(str, entry))}", todo)
         return None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         what = f"there is no operation {kind!r}{nearest_name(kind, KINDS, n=3)}"
         report.error(where, what, f"there are {', '.join(KINDS)}")
         return None

@@ -62,10 +62,11 @@ def read_scenarios(
     path = Path(path)
     report = Report()
     origin = Origin(report, None, os.environ if environment is None else environment)
+    memo: dict[str, Any] = {}
     found = [
         (draft, scenario)
         for draft in read_drafts(path, report)
-        for scenario in _read_draft(draft, origin)
+        for scenario in _read_draft(draft, origin, memo)
     ]
     for draft, scenario in found:
         check_script(scenario, report, where=f"{draft.where}, ")
@@ -117,7 +118,7 @@ def to_yaml(scenario: Scenario) -> str:
     return dump_yaml(fields)
 
 
-def _read_draft(draft: Draft, origin: Origin) -> Iterator[Scenario]:
+def _read_draft(draft: Draft, origin: Origin, memo: dict[str, Any]) -> Iterator[Scenario]:
     """Yield the scenarios that a draft is: one, or those of its sweep."""
     report = origin.report
     where = f"{draft.where} `sweep`"
@@ -134,7 +135,7 @@ def _read_draft(draft: Draft, origin: Origin) -> Iterator[Scenario]:
         for name in FIELDS:
             if name in swept:
                 fields[name] = Given(swept[name], draft.file, draft.where)
-        values = read_settings(fields, origin)
+        values = read_settings(fields, origin, memo)
         operations = [
             read_entry(
                 fill_in(entry.value, swept),

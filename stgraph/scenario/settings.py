@@ -21,7 +21,9 @@ from stgraph.scenario.sources import Baseline, DemandSource, Horizon, Outputs, S
 _CONNECTORS = {"roads": "roads", "forecast": "graph", "history": "graph", "od": "od"}
 
 
-def read_settings(fields: Mapping[str, Given], origin: Origin) -> dict[str, Any]:
+def read_settings(
+    fields: Mapping[str, Given], origin: Origin, memo: dict[str, Any]
+) -> dict[str, Any]:
     """Return the fields of a scenario but name and operations, those that are tables as models.
 
     Parameters
@@ -30,12 +32,17 @@ def read_settings(fields: Mapping[str, Given], origin: Origin) -> dict[str, Any]
         As drafts have them: ``"timezone"``, ``"baseline.roads"``, ``"horizon.from"``.
     origin
         Its report collects what is wrong; its folder is that of each field's file.
+    memo
+        Tables that were read already, which the scenarios of a sweep mostly share; it is added to.
     """
     values: dict[str, Any] = {
         key: given.value for key, given in fields.items() if "." not in key and key != "demand"
     }
     if "demand" in fields:
-        values["demand"] = _read_demand(fields["demand"], origin)
+        key = repr(("demand", fields["demand"]))
+        if key not in memo:
+            memo[key] = _read_demand(fields["demand"], origin)
+        values["demand"] = memo[key]
     models: dict[str, type[BaseModel]] = {
         "baseline": Baseline, "horizon": Horizon, "outputs": Outputs,
     }  # fmt: skip
@@ -45,9 +52,12 @@ def read_settings(fields: Mapping[str, Given], origin: Origin) -> dict[str, Any]
             for key, given in fields.items()
             if key.partition(".")[0] == name
         }
-        if inner:
+        key = repr((name, inner))
+        if inner and key not in memo:
             where = next(given.where for given in reversed(list(inner.values())))
-            values[name] = _read_table(name, models[name], inner, where, origin)
+            memo[key] = _read_table(name, models[name], inner, where, origin)
+        if inner:
+            values[name] = memo[key]
     return values
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from stgraph.errors import ConfigError
+from stgraph.scenario.documents import dump_yaml, load_document
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.scriptfile import pick_scenarios, read_scenarios, to_yaml
 from stgraph.scenario.sources import Baseline, DemandSource, Horizon, Outputs, Source
@@ -466,6 +470,47 @@ def test_all_errors_of_all_scenarios_at_once(tmp_path: Path) -> None:
         "add_demand, scale_demand, set_weather",
         "- file.yaml, scenario 'b' `seed`: cannot be 'x'; give a valid integer",
     ]
+
+
+JUNK: list[Any] = [
+    None, "", " ", "x", "${x}", "${kmh}", "../x.yaml", "a#b", 0, -1, 1.5, 10**30, float("nan"),
+    float("inf"), True, [], [None], [[1, 2]], {}, {"x": 1}, {"close": {}}, {"op": ["close"]},
+    {"from": 3}, "2026-11-23", "24:00-07:00", "POINT (1 2)", "\0", "close", ["mon", 3],
+]  # fmt: skip
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Return every container of a document with every key in it."""
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    found: list[tuple[Any, Any]] = [(value, key) for key in keys]
+    for key in keys:
+        if isinstance(value[key], (dict, list)):
+            found += _places(value[key])
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_junk_is_refused_in_words(seed: int, tmp_path: Path) -> None:
+    """Whatever stands anywhere in a file, it is read or refused, and never a fault of ours."""
+    random = np.random.default_rng(seed)
+    (tmp_path / "base.yaml").write_text(
+        YAML + "sweep: {seed: [1]}\nhorizon: {from: 2026-11-23, to: 2026-11-24}\n"
+    )
+    for _ in range(12):
+        document = load_document(tmp_path / "base.yaml")
+        document |= {
+            "baseline": {"roads": {"connector": "osm", "path": "x"}, "forecast": "x.gpkg"},
+            "demand": {"od": {"matrix": "x.csv"}, "per": "day"},
+            "outputs": {"geopackage": "a.gpkg", "od_pairs": [["a", "b"]], "dsn": "service=x"},
+        }
+        container, key = _places(document)[random.integers(len(_places(document)))]
+        junk = JUNK[random.integers(len(JUNK))]
+        if isinstance(container, dict) and random.random() < 0.2:
+            container["junk"] = junk
+        else:
+            container[key] = junk
+        with contextlib.suppress(ConfigError):
+            read(dump_yaml(document), tmp_path, "junk.yaml")
 
 
 def test_what_a_run_needs(tmp_path: Path) -> None:
