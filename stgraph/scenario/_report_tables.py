@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stgraph.scenario._numbers import Estimate, as_float, number, plain
+from stgraph._optional import require
+from stgraph.scenario._numbers import MISSING, Estimate, as_float, number, plain
 from stgraph.scenario._report_maps import Drawn
-from stgraph.scenario._report_words import streets_of, when_of
+from stgraph.scenario._report_words import CHANGES_NO_ROADS, streets_of, when_of
 from stgraph.scenario._street_totals import link_totals, step_hours, top_delay, top_vehicles
 from stgraph.scenario._svg_charts import Line, draw_chart
 from stgraph.scenario.periods import LABELS
@@ -21,12 +22,12 @@ _N_PAIRS = 12
 
 
 def operations_of(result: ScenarioResult) -> list[dict[str, Any]]:
-    """Return a row per operation that changes roads: what, where, when, how much of it."""
+    """Return a row per operation in order: what, where, when, on how many segments."""
     rows = []
     for operation, edits in result.edits.groupby("operation", sort=True):
         rows.append(
             {
-                "number": plain(operation),
+                "number": int(operation),  # type: ignore[call-overload]  # as `Edited.edits` has it
                 "op": str(edits["op"].iloc[0]).replace("_", " "),
                 "label": str(edits["label"].iloc[0]),
                 "streets": streets_of(result, edits),
@@ -34,7 +35,36 @@ def operations_of(result: ScenarioResult) -> list[dict[str, Any]]:
                 "n": edits["segment_id"].nunique(),
             }
         )
+    return sorted([*rows, *_without_edits(result)], key=lambda row: int(row["number"]))
+
+
+def _without_edits(result: ScenarioResult) -> list[dict[str, Any]]:
+    """Return a row per operation on demand or weather, which the script alone tells of."""
+    if not CHANGES_NO_ROADS.search(result.script):
+        return []
+    yaml = require("yaml", extra="scenario")
+    try:
+        script = yaml.safe_load(result.script)
+    except yaml.YAMLError:
+        return []
+    listed = script.get("operations") if isinstance(script, dict) else None
+    rows = []
+    for i, entry in enumerate(listed if isinstance(listed, list) else [], start=1):
+        op, given = next(iter(entry.items())) if isinstance(entry, dict) and entry else ("", None)
+        if CHANGES_NO_ROADS.fullmatch(str(op)) and isinstance(given, dict):
+            window = given.pop("window", None)
+            row = {"number": i, "op": str(op).replace("_", " "), "label": in_words(given)}
+            when = in_words(window) if window else "all the time"
+            rows.append(row | {"streets": MISSING, "when": when, "n": 0})
     return rows
+
+
+def in_words(value: Any) -> str:
+    """Return values of a script as ``trips 6000, at node 131``."""
+    if isinstance(value, dict):
+        parts = (f"{str(key).replace('_', ' ')} {in_words(part)}" for key, part in value.items())
+        return ", ".join(parts)
+    return str(value) if isinstance(value, int) else plain(value)
 
 
 def summary_rows(result: ScenarioResult) -> list[dict[str, Any]]:

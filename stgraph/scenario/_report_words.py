@@ -28,7 +28,7 @@ _DOING = {
     "reverse": "Turning round",
     "ban_turn": "Banning a turn at",
 }
-_UNSEEN = re.compile(r"\b(add_demand|scale_demand|set_weather)\b")  # that leave no edits
+CHANGES_NO_ROADS = re.compile(r"\b(add_demand|scale_demand|set_weather)\b")  # that leave no edits
 _N_NAMES = 3
 
 
@@ -60,7 +60,7 @@ def subject_of(result: ScenarioResult) -> str:
     """Return what a scenario is about: its one operation in words, or its name."""
     edits = result.edits
     numbers = edits["operation"].unique()
-    if len(numbers) != 1 or _UNSEEN.search(result.script):
+    if len(numbers) != 1 or CHANGES_NO_ROADS.search(result.script):
         more = f" ({len(numbers)} changes of roads)" if len(numbers) > 1 else ""
         return f"“{result.name}”{more}"
     doing = _DOING.get(str(edits["op"].iloc[0]), "Changing")

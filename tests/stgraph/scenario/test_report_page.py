@@ -220,6 +220,30 @@ def test_one_operation_is_named_in_the_headline(result: ScenarioResult) -> None:
     assert "Closing South Street 07:00–19:00 costs 26 vehicle hours a day" in text
 
 
+def test_demand_and_weather_are_listed_from_the_script(result: ScenarioResult) -> None:
+    """They leave no edits, but they are what the scenario is about."""
+    script = """
+operations:
+  - close: {name: South Street}
+  - add_demand: {at: {node: '131'}, trips: 6000, arrive: {daily: 17:30-19:00}}
+  - set_weather: {feature: rain, value: 3.5, window: {days: [mon, tue]}}
+"""
+    edits = result.edits[result.edits["operation"] == 1]
+    text = render_report([dataclasses.replace(result, script=script, edits=edits)])
+    rows = Page(text).tables["operations"][1:]
+    assert [row[:2] for row in rows] == [["1", "close"], ["2", "add demand"], ["3", "set weather"]]
+    assert rows[1][2:] == [
+        "at node 131, trips 6000, arrive daily 17:30-19:00",
+        "–",
+        "all the time",
+        "–",
+    ]
+    assert rows[2][2:5] == ["feature rain, value 3.5", "–", "days mon, tue"]
+    assert "“South Street works” costs" in text  # not the closure alone
+    for broken in ("add_demand: [", "- add_demand", "operations: {add_demand: 1}"):
+        render_report([dataclasses.replace(result, script=broken)])
+
+
 def test_warnings_stand_at_the_top(result: ScenarioResult) -> None:
     """Extrapolation is loud, and not hidden in a card at the end."""
     result = dataclasses.replace(
@@ -381,7 +405,7 @@ def test_results_with_little_in_them(result: ScenarioResult) -> None:
     page = Page(render_report([bare]))
     assert "pairs" not in page.tables
     assert any("unnamed road" in row[0] for row in page.tables["vehicles"])
-    assert any("Nothing changes on the roads" in text for text in page.texts)
+    assert any("Nothing changes." in text for text in page.texts)
 
 
 def test_unknown_speeds_and_flows_make_no_numbers(result: ScenarioResult) -> None:
