@@ -32,7 +32,8 @@ _STUCK = 0.05  # share of the trips under way at the end that is told
 class Simulated:
     """Speeds and flows of R runs with and without a scenario.
 
-    NaN where a segment is closed for the whole hour; free speed where nobody drives.
+    NaN where a segment is closed for the whole hour; free speed where nobody drives. Parts of a
+    segment that the scenario splits have the baseline of the whole.
     """
 
     hours: pd.DatetimeIndex  # (H,) UTC
@@ -164,7 +165,7 @@ def simulate(
         runs.append(passage)
         if progress is not None:
             progress(len(runs), 2 * n_replicates)
-    result = _collect(hours, sides, runs, size, report)
+    result = _collect(edited, hours, sides, runs, size, report)
     _tell(result, sides)
     return result
 
@@ -372,6 +373,7 @@ def _run_all(jobs: Iterable[_Job], n_processes: int) -> Iterator[Passage]:
 
 
 def _collect(
+    edited: Edited,
     hours: pd.DatetimeIndex,
     sides: Sequence[_Side],
     runs: Sequence[Passage],
@@ -388,6 +390,10 @@ def _collect(
         np.stack([run.distance_m / _lengths(side) + 0 * side.free_kmh for run in half])
         for half, side in zip(halves, sides, strict=True)
     ]
+    # parts of a segment that the scenario splits: in the baseline the whole is driven on
+    part = np.flatnonzero(~edited.baseline.is_open & (edited.parent >= 0))
+    for runs_of in (speeds[0], flows[0]):
+        runs_of[..., part] = runs_of[..., edited.parent[part]]
     trips, waiting = (
         tuple(float(np.mean([getattr(run, name) for run in half])) for half in halves)
         for name in ("n_trips", "n_under_way")

@@ -17,7 +17,8 @@ from stgraph.report import Report
 from stgraph.scenario import _microworld as microworld
 from stgraph.scenario import simulate as module
 from stgraph.scenario._departures import draw
-from stgraph.scenario.editing import Edited
+from stgraph.scenario.editing import Edited, edit
+from stgraph.scenario.script import Scenario
 from stgraph.scenario.simulate import Simulated, simulate
 
 pytest.importorskip("uxsim")
@@ -119,6 +120,20 @@ def test_one_of_two_parallel_streets_can_close() -> None:
     flow = result.change("flow", hours=np.ones(3, bool))
     np.testing.assert_allclose(flow.base[1] + flow.base[2], 300, rtol=0.1)
     np.testing.assert_allclose(flow.scn[2], 300, rtol=0.1)
+
+
+def test_parts_of_a_split_segment_have_its_baseline() -> None:
+    roads = diamond()
+    line = "LINESTRING (10.02092 50, 10.02092 50.008993)"  # the middle of segment 1 to junction 3
+    scenario = Scenario("spur").add_road(id="spur", geometry=line, kmh=50)
+    time = pd.date_range("2026-11-23", periods=3, freq="h", tz="UTC")
+    edited = edit(scenario, roads, time)
+    flow = run(edited).change("flow", hours=np.ones(3, bool))
+    parts = np.flatnonzero(edited.parent == 1)[1:]
+    assert len(parts) == 2
+    np.testing.assert_allclose(flow.base[parts], flow.base[1])
+    np.testing.assert_allclose(flow.scn[parts], 300, rtol=0.1)
+    assert np.isnan(flow.scn[1])
 
 
 def test_trips_without_a_way_are_counted_and_left_out() -> None:
