@@ -19,7 +19,7 @@ from stgraph.binding import Origin
 from stgraph.errors import ConfigError, nearest_name
 from stgraph.report import Report
 from stgraph.scenario.documents import dump_yaml
-from stgraph.scenario.drafts import Draft, Given, read_drafts
+from stgraph.scenario.drafts import MERGED, Draft, Given, read_drafts
 from stgraph.scenario.entries import read_entry, to_json
 from stgraph.scenario.operations import AddDemand, Operation, ScaleDemand
 from stgraph.scenario.script import Scenario, build_scenario, check_script
@@ -155,7 +155,8 @@ def _read_draft(draft: Draft, origin: Origin, memo: dict[str, Any]) -> Iterator[
             report=report,
             places={key: given.where for key, given in fields.items()},
         )
-        if scenario is not None and len(report.errors) == n_found:
+        tables = [values.get(key, "") for key in ("demand", *MERGED)]  # None: noted already
+        if scenario is not None and None not in tables and len(report.errors) == n_found:
             yield scenario
 
 

@@ -513,6 +513,15 @@ def test_junk_is_refused_in_words(seed: int, tmp_path: Path) -> None:
             read(dump_yaml(document), tmp_path, "junk.yaml")
 
 
+def test_an_error_of_a_sweep_is_said_once(tmp_path: Path) -> None:
+    """A shared table that cannot be used is no reason to say more of each scenario."""
+    path = tmp_path / "a.yaml"
+    path.write_text("baseline: {roads: 3}\nsweep: {seed: [1, 2, 3]}")
+    with pytest.raises(ConfigError, match="1 problem") as caught:
+        read_scenarios(path, needs=("roads", "forecast"))
+    assert "`baseline.roads`: cannot be 3" in str(caught.value)
+
+
 def test_what_a_run_needs(tmp_path: Path) -> None:
     """Files that are run must name what Python would be given."""
     path = tmp_path / "a.yaml"
@@ -521,6 +530,7 @@ def test_what_a_run_needs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_scenarios(path, needs=("roads", "forecast", "demand"))
     lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 3
     assert lines[0].startswith("- a.yaml `baseline.roads`: is missing")
     assert lines[1].startswith("- a.yaml `baseline.forecast`: is missing")
     assert lines[2].startswith("- a.yaml, operation 1 (scale_demand): changes a demand, and there ")
