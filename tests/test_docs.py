@@ -25,6 +25,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import psycopg
+import pyogrio
 import pytest
 import typer.main
 from learned_models import SMALL as LEARNED
@@ -380,10 +381,24 @@ def test_simulate_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert change.significant[names["bridges"]].all()
 
 
+def test_scenario_layers_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables and layers that the page names are those that are written."""
+    from scenario_results import make_result
+
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"result": make_result()}
+    page = DOCS / "scenario/layers.md"
+    run_page(page, names)
+    rows = re.findall(r"^\| `(scenario\w*)` \|", page.read_text(), re.MULTILINE)
+    assert rows == list(names["found"])
+    assert set(rows) <= set(pyogrio.list_layers("works.gpkg")[:, 0])
+
+
 def test_every_python_snippet_is_run() -> None:
     """A page with Python belongs into one of the tests above."""
     run = {"README.md", "docs/getting-started.md", "docs/api/index.md", "docs/evaluation.md"}
     run |= {"docs/scenario/script.md"}  # by test_scenario_scripts_run
+    run |= {"docs/scenario/layers.md"}  # by test_scenario_layers_page_runs
     run |= {"docs/scenario/demand.md"}  # by test_demand_page_runs
     run |= {"docs/scenario/simulate.md"}  # by test_simulate_page_runs
     assert {page_id(p) for p in PAGES if any(b.kind == "python" for b in blocks(p))} == run

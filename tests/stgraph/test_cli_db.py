@@ -89,7 +89,7 @@ def test_init_can_be_repeated_and_says_what_to_grant(
     out = capsys.readouterr().out
     assert out.startswith("schema 'o\"dd' was at version 2 already\n-- run with the names of your")
     assert main(["db", "upgrade", "--json", "--dsn", database]) == 0
-    assert json.loads(capsys.readouterr().out)["after"] == 1
+    assert json.loads(capsys.readouterr().out)["after"] == 2
 
 
 @pytest.mark.postgis

@@ -218,24 +218,7 @@ def write_metric_styles(
 def write_named_styles(
     connection: Connection, schema: str, styles: Sequence[NamedStyle], *, layer: str
 ) -> bool:
-    """Write styles of a layer that are ready, unless they are there already.
-
-    Parameters
-    ----------
-    connection
-        Inside a transaction.
-    schema
-        Name of the Postgres schema.
-    styles
-        One of them is the default.
-    layer
-        Name of the layer's table or view, whose geometry is `geom`.
-
-    Returns
-    -------
-    bool
-        True if styles were written. If the server does not let us, a warning says what to run.
-    """
+    """Write styles that are ready unless they are there; if we may not, a warning says why."""
     about = _look_up(connection, schema, layer)
     key = _key(about, [(style.name, _fingerprint(style.qml)) for style in styles])
     if about.memory.key == key:

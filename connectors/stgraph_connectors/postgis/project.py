@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pyproj import Transformer
 
 from stgraph.errors import InputError, OutputError
+from stgraph_connectors.postgis._scenario_layers import SCENARIO, scenario_layers, scenario_span
 from stgraph_connectors.postgis.connect import (
     Connection,
     check_schema_name,
@@ -175,7 +176,7 @@ def _read_tables(connection: Connection, schema: str) -> dict[str, _Table]:
         parameters=(schema,),
     ).fetchall()
     found = [_Table(name, _TYPES.get(kind, kind), srid) for name, kind, srid in rows]
-    known = (FORECAST, OBSERVATION, ERRORS, SUPPORT)
+    known = (FORECAST, OBSERVATION, ERRORS, SUPPORT, *scenario_layers(connection, schema))
     ours = [t for t in found if t.name in known or t.horizon is not None]
     return {table.name: table for table in sorted(ours, key=lambda t: (t.horizon or 0, t.name))}
 
@@ -217,7 +218,8 @@ def _read_clock(connection: Connection, schema: str, tables: Mapping[str, _Table
         for part in (parts[:1] + parts[-1:])
     ]
     if not parts or ends[0] is None or ends[1] is None:
-        return None
+        span = scenario_span(connection, schema) if "scenario_link" in tables else None
+        return None if span is None else _Clock(*span)
     (first, issued_at), (last, _) = ends[0], ends[1]
     n_steps = (parts[-1].horizon or 1) - (parts[0].horizon or 1)
     step = (last - first) / n_steps if n_steps else first - issued_at
@@ -228,8 +230,9 @@ def _read_extent(
     connection: Connection, schema: str, tables: Mapping[str, _Table]
 ) -> tuple[float, float, float, float]:
     """Return where the nodes are, in web mercator and with a margin."""
-    # a part has every node once
-    table = min(tables.values(), key=lambda t: (t.name == FORECAST, t.horizon is None))
+    # a part has every node once, and few segments are changed
+    large = (FORECAST, "scenario_link", "scenario_edit")
+    table = min(tables.values(), key=lambda t: (t.name in large, t.horizon is None))
     row = execute(
         connection,
         "SELECT {}(e), {}(e), {}(e), {}(e) FROM (SELECT {}(geom) AS e FROM {}) AS all_nodes",
@@ -269,8 +272,10 @@ def _source(connection: Connection, dsn: str, authcfg: str | None) -> str:
 
 def _build_project(content: _Content, *, fixed_time: bool) -> ET.Element:
     """Return the document of the project."""
-    root = ET.Element("qgis", version=_VERSION, projectname=f"{content.schema}: forecast")
-    ET.SubElement(root, "title").text = f"{content.schema}: forecast"
+    alone = "scenario_link" in content.tables and FORECAST not in content.tables
+    title = f"{content.schema}: {'scenario' if alone else 'forecast'}"
+    root = ET.Element("qgis", version=_VERSION, projectname=title)
+    ET.SubElement(root, "title").text = title
     _add_crs(ET.SubElement(root, "projectCrs"), _WEB_MERCATOR)
     _add_tree(root, content)
     _add_canvas(root, content.extent)
@@ -289,18 +294,28 @@ def _add_tree(root: ET.Element, content: _Content) -> None:
     """Add the groups: the forecast is shown, all else is one click away."""
     tree = ET.SubElement(root, "layer-tree-group")
     tables = content.tables
-    forecast = _add_group(tree, "Forecast", shown=True)
-    if FORECAST in tables:
-        _add_leaf(forecast, tables[FORECAST], content, shown=True)
-    horizons = _add_group(forecast, "By horizon", shown=False)
-    for table in tables.values():
-        if table.horizon is not None:
-            _add_leaf(horizons, table, content, shown=False)
+    if "scenario_link" in tables:
+        group = _add_group(tree, "Scenario", shown=FORECAST not in tables)
+        for name in SCENARIO:
+            _add_leaf(group, tables[name], content, shown=name != "scenario_link")
+    if FORECAST in tables or "scenario_link" not in tables:
+        _add_forecast(tree, content)
     for title, names in (("Observed", (OBSERVATION,)), ("Quality", (ERRORS, SUPPORT))):
         there = [tables[name] for name in names if name in tables]
         group = _add_group(tree, title, shown=False) if there else tree
         for table in there:
             _add_leaf(group, table, content, shown=False)
+
+
+def _add_forecast(tree: ET.Element, content: _Content) -> None:
+    """Add the group of the forecast and, hidden, its horizons one by one."""
+    forecast = _add_group(tree, "Forecast", shown=True)
+    if FORECAST in content.tables:
+        _add_leaf(forecast, content.tables[FORECAST], content, shown=True)
+    horizons = _add_group(forecast, "By horizon", shown=False)
+    for table in content.tables.values():
+        if table.horizon is not None:
+            _add_leaf(horizons, table, content, shown=False)
 
 
 def _add_group(parent: ET.Element, title: str, *, shown: bool) -> ET.Element:
@@ -356,7 +371,8 @@ def _add_layer(parent: ET.Element, table: _Table, content: _Content) -> None:
     _add_crs(ET.SubElement(layer, "srs"), table.srid)
     ET.SubElement(layer, "provider", encoding="").text = "postgres"
     _add_layer_styles(layer, table)
-    if content.clock is not None and table.name not in (ERRORS, SUPPORT):  # a new issue shows up
+    fixed = (ERRORS, SUPPORT, *SCENARIO)
+    if content.clock is not None and table.name not in fixed:  # a new issue shows up
         seconds = min(max(content.clock.step.total_seconds(), 60.0), 600.0)
         layer.set("autoRefreshEnabled", "1")
         layer.set("autoRefreshTime", str(round(seconds * 1000)))
@@ -437,6 +453,7 @@ def _title(table: _Table, clock: _Clock | None) -> str:
         OBSERVATION: "Latest reading",
         ERRORS: "Error by node",
         SUPPORT: "Support",
+        **SCENARIO,
     }
     return titles[table.name]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pandas as pd
@@ -11,10 +14,12 @@ import pytest
 import shapely
 from postgis_cases import make_forecast, query
 from psycopg import sql
+from real_qgis import need_qgis_python, run_script
 from scenario_results import CLOSED, make_result
 from stgraph_connectors import _scenario_tables
 from stgraph_connectors.postgis.connect import connect
 from stgraph_connectors.postgis.forecasts import publish_forecast
+from stgraph_connectors.postgis.project import write_project
 from stgraph_connectors.postgis.scenarios import remove_scenarios, write_scenario_postgis
 from stgraph_connectors.postgis.schema import init_schema
 
@@ -262,6 +267,83 @@ def test_hostile_names_and_texts(database: str) -> None:
     assert counts(database, schema)["scenario"] == 1
     found = query(database, 'SELECT name, card FROM "we""ird %s".scenario')
     assert found == [("50 % \ufffd of 'it'", {"a\ufffd": [None, "?"]})]
+
+
+def leaves(path: Path) -> list[tuple[str, str]]:
+    """Return the layers of a project, each with whether it is shown."""
+    tree = ET.parse(path).getroot().find("layer-tree-group")
+    assert tree is not None
+    return [
+        (leaf.get("name", ""), leaf.get("checked", "")) for leaf in tree.iter("layer-tree-layer")
+    ]
+
+
+def test_a_project_has_the_layers(database: str, frames: Frames, tmp_path: Path) -> None:
+    """Alone they are shown; beside a forecast they are one click away."""
+    init_schema(database)
+    write_scenario_postgis(frames, database)
+    path = write_project(database, tmp_path / "s.qgs", fixed_time=True)
+    root = ET.parse(path).getroot()
+    assert root.findtext("title") == "stgraph: scenario"
+    on, off = "Qt::Checked", "Qt::Unchecked"
+    assert leaves(path) == [
+        ("What changes", on),
+        ("Effects by part of the day", on),
+        ("Effects step by step", off),
+    ]
+    assert root.find("ProjectTimeSettings").get("timeStep") == "30"  # type: ignore[union-attr]
+    sources = [source.text or "" for source in root.iter("datasource")]
+    assert all("key='fid'" in text and "srid=4326" in text for text in sources)
+    box = root.find("mapcanvas/extent")
+    assert box is not None
+    assert float(box.findtext("ymax", "0")) - float(box.findtext("ymin", "0")) > 1000  # of metres
+    publish_forecast(make_forecast(), database)
+    path = write_project(database, tmp_path / "f.qgs")
+    assert ("Effects by part of the day", on) in leaves(path)
+    groups = ET.parse(path).getroot().findall("layer-tree-group/layer-tree-group")
+    assert [(g.get("name"), g.get("checked")) for g in groups] == [
+        ("Scenario", off),
+        ("Forecast", on),
+    ]
+
+
+@pytest.mark.qgis
+def test_a_real_qgis_draws_the_project(database: str, frames: Frames, tmp_path: Path) -> None:
+    """All three layers are valid, styled, and have rows in a frame of the clock."""
+    need_qgis_python()
+    init_schema(database)
+    write_scenario_postgis(frames, database)
+    path = write_project(database, tmp_path / "s.qgs")
+    code = tmp_path / "ask.py"
+    code.write_text(ASK)
+    run_script(code, str(path), str(tmp_path / "answer.json"), folder=tmp_path)
+    assert json.loads((tmp_path / "answer.json").read_text()) == {
+        "Effects by part of the day": [True, "RuleRenderer", 144, 12],
+        "Effects step by step": [True, "RuleRenderer", 36, 3],
+        "What changes": [True, "RuleRenderer", 6, 1],
+    }
+
+
+ASK = """
+import json, sys
+from qgis.core import QgsApplication, QgsFeatureRequest, QgsProject
+application = QgsApplication([], False)
+application.initQgis()
+project = QgsProject.instance()
+assert project.read(sys.argv[1])
+answer = {}
+for layer in project.mapLayers().values():
+    request = QgsFeatureRequest()
+    if layer.temporalProperties().isActive():
+        ends = ("2026-11-23T08:00:00Z", "2026-11-23T08:30:00Z")
+        text = "ts >= to_datetime('%s') AND ts < to_datetime('%s')" % ends
+        request.setFilterExpression(text)
+    rows = sum(1 for _ in layer.getFeatures(request))
+    styles = len(layer.styleManager().styles())
+    answer[layer.name()] = [layer.isValid(), layer.renderer().type(), rows, styles]
+with open(sys.argv[2], "w") as file:
+    json.dump(answer, file)
+"""
 
 
 def test_bad_input(database: str, frames: Frames) -> None:
