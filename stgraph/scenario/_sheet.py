@@ -16,7 +16,7 @@ from stgraph.graph import BoolArray, FloatArray, IntArray, STGraph
 WIDTH = 2000  # units of a picture, about two per pixel of a wide screen
 _HEIGHTS = (900, 1700)  # units
 _MARGIN = 0.12  # of the part that a picture is about
-_EDGE = 0.03  # of the network's extent, around all of it
+_EDGE = 0.06  # of the network's extent, around all of it
 _LEAST = 0.2  # of the network's extent that is shown
 _DETAIL = 0.8  # units by which simplified lines may be off
 _LIMITS_M = (400.0, 10_000_000.0)  # what a picture may be wide

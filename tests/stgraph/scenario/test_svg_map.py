@@ -51,7 +51,7 @@ def test_east_is_right_and_north_is_up() -> None:
     """A kilometre with its margin fills the highest map there is; y falls to the north."""
     sheet = make_sheet(CROSS, ALL)
     assert sheet is not None
-    assert sheet.metres == pytest.approx(1060 / 1700)
+    assert sheet.metres == pytest.approx(1120 / 1700)
     x, y, dx, dy = numbers(path_of(sheet, [0]))
     assert (dx, dy) == (pytest.approx(1000 / sheet.metres, abs=1), 0)
     assert (x, y) == (round(WIDTH / 2 - 500 / sheet.metres), sheet.height // 2)
@@ -84,11 +84,11 @@ def test_sheet_shows_what_it_is_about_and_not_less_than_a_part() -> None:
     corner = roads_of([(0, 0), (100, 0)], [(0, 0), (20_000, 20_000)])
     sheet = make_sheet(corner, np.array([True, False]))
     assert sheet is not None
-    # 2 km and an edge of 600 m upwards, which is 1700 units
-    assert sheet.metres == pytest.approx(2600 / 1700)
+    # 2 km and an edge of 1.2 km below, which is 1700 units
+    assert sheet.metres == pytest.approx(3200 / 1700)
     x, y, width, height = sheet.whole
     assert width == pytest.approx(20_000 / sheet.metres, abs=2)
-    assert y + height == pytest.approx(1700 - 600 / sheet.metres, abs=2)
+    assert y + height == pytest.approx(1700 - 1200 / sheet.metres, abs=2)
     assert 0 < x < WIDTH / 2
     other = make_sheet(CROSS, ALL, box=sheet.box)
     assert other is not None
