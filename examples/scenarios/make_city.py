@@ -95,7 +95,9 @@ def make_places(seed: int = 6) -> Places:
     )
     along = np.arange(-1, COLUMNS + 1)
     middle = (NORTH_BANK - 1) * BLOCK_M + RIVER_M / 2 + 90 * np.sin(along / 3.0)
-    bank = shapely.LineString(np.column_stack([along * BLOCK_M, middle])).buffer(130)
+    bank = shapely.LineString(np.column_stack([along * BLOCK_M, middle])).buffer(
+        130, cap_style="flat"
+    )
     water = shapely.transform(shapely.simplify(bank, 5), _in_degrees)
     river = gpd.GeoDataFrame({"name": ["River"], "source": SIMULATED}, geometry=[water], crs=4326)
     return Places(junctions, roads, zones, river)
