@@ -101,7 +101,11 @@ def check(
             terminal.print_findings(report, title="What was found")
     if out is not None:
         terminal.print_line(str(out))
-    terminal.print_line(f"{len(checked)} scenario(s) are ready: stgraph scenario run {file}")
+    baselines = [one.baseline for one, _, _ in checked]
+    if any(baseline.forecast is None and baseline.job is None for baseline in baselines):
+        terminal.print_line("a run also needs a forecast: give `baseline.forecast` or a `job`")
+    else:
+        terminal.print_line(f"{len(checked)} scenario(s) are ready: stgraph scenario run {file}")
 
 
 @scenario.command()

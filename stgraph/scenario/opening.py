@@ -188,6 +188,9 @@ def find_steps(
     """
     none = pd.DatetimeIndex([], tz="UTC").as_unit("us")
     horizon, zone, place = scenario.horizon, scenario.timezone, "`horizon`"
+    if time is not None and not len(time):
+        report.error("`baseline.forecast`", "has no steps", "name one with values over time")
+        return none
     if horizon is None:
         if time is None:
             todo = "give one, with `from` and `to`, or a forecast"

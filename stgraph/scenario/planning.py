@@ -38,8 +38,8 @@ def plan_table(scenario: Scenario, edited: Edited) -> pd.DataFrame:
                 | {
                     "attribute": str(attribute),
                     "segments": str(part["segment_id"].nunique()),
-                    "before": _span(part["before"]),
-                    "after": _span(part["after"]),
+                    "before": _span(str(attribute), part["before"]),
+                    "after": _span(str(attribute), part["after"]),
                 }
             )
         if changed.empty:
@@ -75,10 +75,12 @@ def _zones(zones: str | tuple[str, ...]) -> str:
     return zones if isinstance(zones, str) else ", ".join(zones)
 
 
-def _span(values: pd.Series[float]) -> str:
-    """Return the values of some segments as one number or as a range."""
+def _span(attribute: str, values: pd.Series[float]) -> str:
+    """Return the values of some segments as one number or as a range, open or closed in words."""
     known = values.dropna().to_numpy(dtype=float)
     if not len(known):
         return ""
     low, high = np.min(known), np.max(known)
+    if attribute == "is_open" and low == high:
+        return "open" if low else "closed"
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -18,7 +18,8 @@ from stgraph.scenario.refusing import names_of, note_errors, note_unknown
 from stgraph.scenario.sources import Baseline, DemandSource, Horizon, Outputs, Source
 
 # connector of a source that names none
-_CONNECTORS = {"roads": "roads", "forecast": "graph", "history": "graph", "od": "od"}
+_CONNECTORS = {"roads": "roads", "forecast": "stations", "history": "stations", "od": "od"}
+_FILES = ("roads", "od")  # sources of which a file alone is enough
 
 
 def read_settings(
@@ -140,10 +141,12 @@ def _read_value(key: str, value: Any, where: str, origin: Origin) -> Any:
 def _read_source(key: str, value: Any, where: str, origin: Origin) -> Source | None:
     """Return a connector with its options; a file alone is read by the usual connector."""
     usual = _CONNECTORS[key]
-    if isinstance(value, str):
+    if isinstance(value, str) and key in _FILES:
         value = {next(iter(_parameters(usual))): value}
     if not isinstance(value, Mapping):
         todo = 'give a file, or a table as in {connector = "osm", path = "city.osm.pbf"}'
+        if key not in _FILES:
+            todo = 'give a table as in {connector = "stations", stations = "...", readings = "..."}'
         origin.report.error(where, f"cannot be {value!r}", todo)
         return None
     connector = value.get("connector", usual)

@@ -11,7 +11,7 @@ from typing import Any
 import geopandas as gpd
 import pytest
 from scenario_results import make_result
-from scenario_town import make_town
+from scenario_town import make_forecast, make_town
 from stgraph_connectors.sinks.graph_file import write_graph
 
 from stgraph.cli import main
@@ -68,14 +68,35 @@ def test_check_says_what_would_change(capsys: Capture) -> None:
     assert change["about"] == "name Mid Road"
     assert change["when"] == "07:00-10:00"
     assert (change["attribute"], change["segments"]) == ("is_open", "2")
-    assert (change["before"], change["after"]) == ("1", "0")
+    assert (change["before"], change["after"]) == ("open", "closed")
     layer = gpd.read_file("edits.gpkg", layer="scenario_edit")
     assert set(layer["segment_id"]) == {20, 21}
     assert set(layer["scenario"]) == {"works"}
     assert main(["scenario", "check", "two.yaml"]) == 0
     text = capsys.readouterr().out
     assert "What slow kmh=30 would change" in text
-    assert "3 scenario(s) are ready: stgraph scenario run two.yaml" in text
+    assert "a run also needs a forecast: give `baseline.forecast` or a `job`" in text
+
+
+def test_check_with_a_forecast(capsys: Capture) -> None:
+    """The steps are those of the forecast, and a run has all that it needs."""
+    forecast = make_forecast()
+    places = [f"{name},50.0,10.0" for name in forecast.node_ids]
+    Path("segments.csv").write_text("\n".join(["id,lat,lon", *places]))
+    rows = [f"{t:%Y-%m-%dT%H:%M:%SZ},{i},40,100" for t in forecast.time for i in forecast.node_ids]
+    Path("forecast.csv").write_text("\n".join(["time,id,speed,flow", *rows]))
+    source = "forecast: {stations: segments.csv, readings: forecast.csv}"
+    text = TWO.replace("path: town.gpkg}}", f"path: town.gpkg}}, {source}}}")
+    Path("all.yaml").write_text(text)
+    assert main(["scenario", "check", "all.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "3 scenario(s) are ready: stgraph scenario run all.yaml" in shown
+    Path("late.yaml").write_text(text.replace("2026-11-23", "2027-11-23"))
+    assert main(["scenario", "check", "late.yaml"]) == 2
+    assert "is not all in the forecast" in capsys.readouterr().err
+    Path("bare.yaml").write_text(text.replace(", readings: forecast.csv", ""))
+    assert main(["scenario", "check", "bare.yaml"]) == 2
+    assert "`baseline.forecast`: has no steps" in capsys.readouterr().err
 
 
 def test_check_reads_demand(capsys: Capture) -> None:

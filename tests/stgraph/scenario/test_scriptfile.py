@@ -367,6 +367,7 @@ BAD = [
     ("baseline: {roads: {connector: osmm}}", "`connector`: cannot be 'osmm' .did you mean 'osm'"),
     ("baseline: {roads: {pth: x}}", "`baseline.roads` `pth`: is an unknown key"),
     ("baseline: {roads: {source: x, nodes: segments}}", "`nodes`: cannot be 'segments'; leave it"),
+    ("baseline: {forecast: x.gpkg}", "`baseline.forecast`: cannot be 'x.gpkg'; give a table as in"),
     ("baseline: {job: no.toml}", "`baseline.job`: there is no file"),
     ("demand: 3", "`demand`: cannot be 3; give a table"),
     ("demand: {}", "`demand`: has no demand; give `od` or `gravity`"),
@@ -499,7 +500,7 @@ def test_junk_is_refused_in_words(seed: int, tmp_path: Path) -> None:
     for _ in range(12):
         document = load_document(tmp_path / "base.yaml")
         document |= {
-            "baseline": {"roads": {"connector": "osm", "path": "x"}, "forecast": "x.gpkg"},
+            "baseline": {"roads": {"connector": "osm", "path": "x"}, "forecast": {"stations": "x"}},
             "demand": {"od": {"matrix": "x.csv"}, "per": "day"},
             "outputs": {"geopackage": "a.gpkg", "od_pairs": [["a", "b"]], "dsn": "service=x"},
         }
