@@ -1,4 +1,4 @@
-"""The layers of scenarios in a QGIS project."""
+"""The tables of scenarios: who may read them, and what of them is in a QGIS project."""
 
 from __future__ import annotations
 
@@ -6,12 +6,51 @@ import pandas as pd
 import psycopg
 
 from stgraph_connectors.postgis.connect import Connection, execute, qualified
+from stgraph_connectors.postgis.roles import (
+    acting_as_owner,
+    grant_reading,
+    has_roles,
+    role_names,
+)
 
 SCENARIO = {  # title of each layer, from the top one down
     "scenario_edit": "What changes",
     "scenario_link_peak": "Effects by part of the day",
     "scenario_link": "Effects step by step",
 }
+SCENARIO_TABLES = (  # what people read
+    *SCENARIO,
+    "scenario",
+    "scenario_segment",
+    "scenario_od",
+    "scenario_summary",
+    "scenario_access",
+)
+
+
+def has_runs(connection: Connection, schema: str) -> bool:
+    """Tell whether a schema, whose tables are up to date, has runs of scenarios."""
+    query = "SELECT EXISTS (SELECT FROM {})"
+    row = execute(connection, query, qualified(schema, "scenario")).fetchone()
+    return row is not None and bool(row[0])
+
+
+def let_readers_see(connection: Connection, schema: str) -> None:
+    """Let the reader role, if there is one, see the first run; from then on it sees all."""
+    if not has_roles(connection, schema):
+        return
+    row = connection.execute(
+        "SELECT has_table_privilege(%s, %s, 'SELECT')",
+        (
+            role_names(schema)["reader"],
+            qualified(schema, "scenario_access").as_string(connection),
+        ),
+    ).fetchone()
+    if row is not None and row[0]:
+        return
+    with acting_as_owner(connection, schema, "letting readers see the first scenario"):
+        pass  # for the message, if we may not
+    grant_reading(connection, schema, SCENARIO_TABLES)
 
 
 def scenario_layers(connection: Connection, schema: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from stgraph_connectors._scenario_tables import (
     check_tables,
     kind_of,
 )
+from stgraph_connectors.postgis._scenario_layers import let_readers_see
 from stgraph_connectors.postgis.connect import (
     Connection,
     Patience,
@@ -89,7 +90,7 @@ def write_scenario_postgis(
     tables
         What `stgraph.scenario.tables.tables` returns: name to table.
     dsn
-        libpq connection string of the schema's owner or a writer.
+        libpq connection string of the schema's owner, or, once there is a run, a writer.
     schema
         The Postgres schema, made by ``stgraph db init``.
     links
@@ -200,6 +201,7 @@ def _publish(
     """Do all of it in the one transaction of the connection."""
     check_schema(connection, schema, dsn=dsn)
     take_turn(connection, schema)
+    let_readers_see(connection, schema)
     run_id = clean_text(str(tables["scenario"]["run_id"].iloc[0]))
     was_there, was_current = _forget(connection, schema, run_id)
     for name in COLUMNS:

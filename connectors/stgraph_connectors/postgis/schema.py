@@ -14,6 +14,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from stgraph.errors import OutputError
+from stgraph_connectors.postgis._scenario_layers import SCENARIO_TABLES, has_runs
 from stgraph_connectors.postgis.connect import (
     Connection,
     Patience,
@@ -41,13 +42,6 @@ from stgraph_connectors.postgis.roles import (
 
 logger = logging.getLogger(__name__)
 
-SCENARIO_TABLES = (  # what people read beside the layers
-    "scenario",
-    "scenario_link",
-    "scenario_od",
-    "scenario_summary",
-    "scenario_access",
-)
 _LOCK = 0x5466  # class of our advisory lock
 
 
@@ -186,8 +180,9 @@ def _bring_up_to_date(connection: Connection, schema: str, before: int) -> Schem
     with acting_as_owner(connection, schema):
         grant_tables(connection, schema)
     prepare_styles(connection, schema)
-    read = ("forecast_value", *SCENARIO_TABLES, *layer_tables(connection, schema))
-    grant_reading(connection, schema, read)
+    layers = [name for name in layer_tables(connection, schema) if name not in SCENARIO_TABLES]
+    runs = SCENARIO_TABLES if has_runs(connection, schema) else ()  # empty layers are nobody's
+    grant_reading(connection, schema, ("forecast_value", *layers, *runs))
     return SchemaState(schema, before, after, tuple(role_names(schema).values()))
 
 

@@ -183,6 +183,11 @@ def test_roles(database: str, frames: Frames) -> None:
         re.sub(r"user=\S+", f"user={login}", database) for login in ("scn_writer", "scn_reader")
     )
     assert writer != database
+    seen = "SELECT has_table_privilege('stgraph_reader', 'stgraph.scenario_link_peak', 'SELECT')"
+    assert query(database, seen) == [(False,)]  # empty layers would only be in the way
+    with pytest.raises(OutputError, match=r"first scenario needs the rights of 'stgraph_owner'"):
+        write_scenario_postgis(frames, writer)
+    write_scenario_postgis(frames, database)
     write_scenario_postgis(frames, writer)
     write_scenario_postgis(frames, writer)
     for name in NAMES:
@@ -193,6 +198,17 @@ def test_roles(database: str, frames: Frames) -> None:
         remove_scenarios(reader, runs=(RUN,))
     assert remove_scenarios(writer, runs=(RUN, "unknown")) == (RUN,)
     assert set(counts(database).values()) == {0}
+
+
+def test_roles_that_come_later(database: str, frames: Frames) -> None:
+    """Who makes roles for a schema that has runs already lets readers see them."""
+    init_schema(database)
+    write_scenario_postgis(frames, database)
+    init_schema(database, roles=True)
+    seen = "SELECT has_table_privilege('stgraph_reader', %s::regclass, 'SELECT')"
+    for name in NAMES:
+        assert query(database, seen, f"stgraph.{name}") == [(True,)]
+    assert query(database, seen, "stgraph.scenario_link_value") == [(False,)]
 
 
 def test_old_runs_go_but_not_the_one_shown(database: str, frames: Frames) -> None:
