@@ -1,0 +1,242 @@
+"""Which ways drivers take: flows and times of one hour, on any state of a network.
+
+Two kinds of drivers. In ``equilibrium`` nobody gets there sooner by another way (Wardrop 1952;
+solved by AequilibraE). ``reactive`` drivers choose by the times of the moment, which each judges
+with an error (probit, Burrell 1968; Daganzo & Sheffi 1977), and a part of them chooses anew in
+every round: flows never settle, and their mean counts. Where normal flows are known, reactive
+drivers can be fitted to them, and come much closer to what closures do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse.csgraph import dijkstra
+
+from stgraph.graph import IntArray, STGraph
+from stgraph.scenario._routes import Routes, build_routes, expanded
+from stgraph.scenario.equilibrium import solve_equilibrium
+from stgraph.scenario.states import RoadState
+from stgraph.scenario.turns import TurnNetwork
+from stgraph.scenario.vdf import VDF
+
+Floats = npt.NDArray[np.float64]
+
+SPREADS = (0.2, 0.3, 0.4, 0.5, 0.6)  # that are tried
+_MOST_LABELS = 200_000  # zones times junctions: above, reactive drivers take too long
+_MOST_HOURS = 6  # of the day that drivers are fitted to
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """How drivers choose their ways."""
+
+    kind: Literal["equilibrium", "reactive"] = "equilibrium"
+    spread: float = 0.45  # of reactive ones: standard deviation of the logarithm of their errors
+    response: float = 0.2  # of reactive ones: how many choose anew in a round
+    n_rounds: int = 50
+    n_settling: int = 15  # rounds at the beginning that do not count
+    gap: float = 1e-4  # relative, of the equilibrium
+
+
+class Loaded(NamedTuple):
+    """Flows and times of one hour."""
+
+    flow_vph: Floats  # (E,)
+    minutes: Floats  # (E,) inf where closed
+    unserved: Floats  # (Z, Z) trips per hour without a way
+
+
+class Assignment:
+    """A network with its curves, zones and drivers; remembers what it has solved.
+
+    Parameters
+    ----------
+    roads
+        Junctions as nodes, E segments as edges.
+    vdf
+        Of these segments.
+    junctions
+        (Z,) positions of the junctions where trips of a zone begin and end.
+    drivers
+        How they choose.
+    seed
+        Of the errors of reactive drivers; they are the same on all states of the network.
+    """
+
+    def __init__(
+        self,
+        roads: STGraph,
+        vdf: VDF,
+        junctions: IntArray,
+        drivers: Drivers,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.roads = roads
+        self.vdf = vdf
+        self.junctions = np.asarray(junctions, dtype=np.int64)
+        self.drivers = drivers
+        self.seed = seed
+        self._nets: dict[bytes, TurnNetwork] = {}
+
+    def load(self, state: RoadState, trips: npt.NDArray[np.floating[Any]]) -> Loaded:
+        """Return the flows of some trips, (Z, Z) per hour, on a state of the network."""
+        net = self._net(state.banned_turns)
+        wanted = trips.astype(np.float64)
+        if self.drivers.kind == "equilibrium":
+            return self._settle(net, state, wanted)
+        return self._react(net, state, wanted)
+
+    def _net(self, banned: IntArray) -> TurnNetwork:
+        """Return the network with some turns forbidden, made once."""
+        key = np.ascontiguousarray(banned).tobytes()
+        if key not in self._nets:
+            self._nets[key] = expanded(self.roads, banned)
+        return self._nets[key]
+
+    def _settle(self, net: TurnNetwork, state: RoadState, trips: Floats) -> Loaded:
+        """Return the user equilibrium."""
+        found = solve_equilibrium(
+            net,
+            free_min=self.vdf.free_minutes(state),
+            capacity_vph=state.capacity_vph.astype(np.float64),
+            alpha=self.vdf.alpha,
+            beta=self.vdf.beta,
+            is_open=state.is_open,
+            junctions=self.junctions,
+            trips=trips,
+            gap=self.drivers.gap,
+        )
+        return Loaded(found.flow_vph, found.minutes, found.unserved)
+
+    def _react(self, net: TurnNetwork, state: RoadState, trips: Floats) -> Loaded:
+        """Return the mean flows of drivers who react to the times of the moment."""
+        rng = np.random.default_rng(self.seed)
+        drivers, E = self.drivers, self.roads.n_edges
+        flow, total = np.zeros(E), np.zeros(E)
+        unserved = np.zeros_like(trips)
+        for n in range(drivers.n_rounds):
+            times = np.where(state.is_open, self.vdf.minutes(flow, state), np.inf)
+            seen = times * np.exp(drivers.spread * rng.standard_normal(E))
+            chosen, unserved = load_quickest(
+                build_routes(net, np.maximum(seen, 1e-6)), self.junctions, trips
+            )
+            part = 1.0 if n == 0 else 0.5 if n < drivers.n_settling // 2 else drivers.response
+            flow = flow + part * (chosen - flow)
+            if n >= drivers.n_settling:
+                total += flow
+        flow = total / (drivers.n_rounds - drivers.n_settling)
+        minutes = np.where(state.is_open, self.vdf.minutes(flow, state), np.inf)
+        return Loaded(flow, minutes, unserved)
+
+
+def load_quickest(routes: Routes, junctions: IntArray, trips: Floats) -> tuple[Floats, Floats]:
+    """Return the flows of trips that all take the quickest way, and the trips that have none.
+
+    Parameters
+    ----------
+    routes
+        A network with times.
+    junctions
+        (Z,) positions of junctions.
+    trips
+        (Z, Z) per hour, from row to column.
+
+    Returns
+    -------
+    tuple
+        (E,) vehicles per hour on the segments, and (Z, Z) trips without a way.
+    """
+    net = routes.net
+    starts, row = np.unique(junctions, return_inverse=True)
+    minutes, before = dijkstra(routes.matrix, indices=starts, return_predecessors=True)
+    # what has to get to each node, per origin
+    owed = np.zeros((len(starts), net.n_nodes))
+    ends = net.end_of[junctions]
+    lost = ~np.isfinite(minutes[row][:, ends]) & (junctions[:, None] != junctions[None, :])
+    unserved = np.where(lost, trips, 0.0)
+    np.add.at(owed, (row[:, None], ends[None, :]), np.where(lost, 0.0, trips))
+    owed[np.arange(len(starts)), net.end_of[starts]] = 0.0
+    carried = _gather(owed, minutes, before.astype(np.int64))
+    # each node is entered by the link from the node before it
+    source = np.repeat(np.arange(net.n_nodes), np.diff(routes.matrix.indptr))
+    code = source * net.n_nodes + routes.matrix.indices
+    at, node = np.nonzero(carried)
+    entry = np.searchsorted(code, before[at, node].astype(np.int64) * net.n_nodes + node)
+    link = net.link_of[routes.link[entry]]
+    used = link >= 0
+    n_segments = int(net.link_of.max()) + 1 if len(net.link_of) else 0
+    flow = np.bincount(link[used], carried[at, node][used], minlength=n_segments)
+    return flow.astype(np.float64), unserved
+
+
+def _gather(owed: Floats, minutes: Floats, before: IntArray) -> Floats:
+    """Return how much enters every node on the way to where it is owed, (U, n_nodes)."""
+    far_first = np.argsort(-minutes, axis=1, kind="stable")
+    rows = np.arange(len(owed))
+    carried = owed.copy()
+    for rank in range(owed.shape[1] - 1):
+        node = far_first[:, rank]
+        previous = before[rows, node]
+        on = (previous >= 0) & (carried[rows, node] > 0)
+        carried[rows[on], previous[on]] += carried[rows[on], node[on]]
+    carried[before < 0] = 0.0  # nobody enters where trips begin
+    return carried
+
+
+class DriverFit(NamedTuple):
+    """How well modelled flows of the baseline fit usual ones."""
+
+    drivers: Drivers
+    correlation: float  # over hours and segments
+    slope: float  # usual flow per modelled flow
+    tried: Mapping[float, float]  # spread -> correlation; 0 is the equilibrium
+
+
+def fit_drivers(
+    assignment: Assignment, state: RoadState, trips: Sequence[Floats], flows: Sequence[Floats]
+) -> DriverFit:
+    """Return the drivers under whom normal flows come closest to usual ones.
+
+    Parameters
+    ----------
+    assignment
+        Of the network as it is.
+    state
+        What holds on it.
+    trips, flows
+        Of some hours: (Z, Z) cars per hour, and (E,) usual flows, NaN where not known.
+
+    Notes
+    -----
+    On networks with many zones and junctions reactive drivers take too long, and only the
+    equilibrium is looked at.
+    """
+    n_labels = len(np.unique(assignment.junctions)) * assignment.roads.n_nodes
+    candidates = [Drivers()]
+    if n_labels <= _MOST_LABELS:
+        candidates += [Drivers("reactive", spread=spread) for spread in SPREADS]
+    picked = np.unique(np.linspace(0, len(trips) - 1, _MOST_HOURS).round().astype(int))
+    usual = np.stack([flows[i] for i in picked])
+    known = np.isfinite(usual)
+    best: DriverFit | None = None
+    tried: dict[float, float] = {}
+    for drivers in candidates:
+        quick = replace(drivers, n_rounds=30, n_settling=10, gap=1e-3)
+        twin = Assignment(
+            assignment.roads, assignment.vdf, assignment.junctions, quick, seed=assignment.seed
+        )
+        found = np.stack([twin.load(state, trips[i]).flow_vph for i in picked])
+        x, y = found[known], usual[known]
+        r = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else 0.0
+        tried[drivers.spread if drivers.kind == "reactive" else 0.0] = round(r, 4)
+        if best is None or r > best.correlation:
+            slope = float((x @ y) / (x @ x)) if (x @ x) > 0 else 1.0
+            best = DriverFit(drivers, r, slope, tried)
+    assert best is not None  # noqa: S101 - there is at least one candidate
+    return best

@@ -1,0 +1,121 @@
+"""The past of a network, hour by hour: what is usual, what was closed, and how much days differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stgraph.graph import BoolArray, IntArray
+from stgraph.scenario.od_times import full_hours
+from stgraph.scenario.traffic import SegmentTraffic
+
+Floats = npt.NDArray[np.float64]
+
+_USUAL_VPH = 30.0  # a segment with this flow on other days, and none in an hour, was closed then
+_SHUT = 0.5  # share of the capacity below which a segment counts as closed
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """E segments in H hours of the past."""
+
+    hours: pd.DatetimeIndex  # (H,) beginnings, UTC
+    kind: IntArray  # (H,) 0..23 on working days, 24..47 on Saturdays and Sundays, local time
+    speed_kmh: Floats  # (H, E) space-mean speeds, NaN where nobody drove
+    flow_vph: Floats  # (H, E)
+    share: Floats  # (H, E) of the capacity that was open
+    usual_speed: Floats  # (48, E) medians of the hours of a kind
+    usual_flow: Floats
+
+    @property
+    def is_disturbed(self) -> BoolArray:
+        """Whether something was closed or narrowed anywhere, (H,)."""
+        return np.asarray((self.share < 0.99).any(axis=1))
+
+    @property
+    def day(self) -> IntArray:
+        """Number of the day of every hour, (H,)."""
+        return np.asarray((self.hours - self.hours[0]).days, dtype=np.int64)
+
+    def noise(self) -> tuple[Floats, Floats]:
+        """Return how much hours of a kind differ from the usual, in speed and flow, (48, E).
+
+        Standard deviations over undisturbed hours, by the median of deviations.
+        """
+        calm = ~self.is_disturbed
+        calm = calm if calm.sum() >= 48 else np.ones_like(calm)
+        out = []
+        for values, usual in (
+            (self.speed_kmh, self.usual_speed),
+            (self.flow_vph, self.usual_flow),
+        ):
+            off = np.abs(values - usual[self.kind])[calm]
+            out.append(1.4826 * by_kind(off, self.kind[calm]))
+        return out[0], out[1]
+
+
+def build_history(traffic: SegmentTraffic) -> History:
+    """Return the hours of a past, with what is usual.
+
+    Parameters
+    ----------
+    traffic
+        Speeds and flows of steps; hours that it covers in part are left out.
+
+    Notes
+    -----
+    Without `capacity_share`, a segment was closed in hours without any flow in which it usually
+    has some.
+    """
+    hours, hour_of = full_hours(traffic.time, traffic.zone)
+    size = np.bincount(hour_of, minlength=len(hours))
+    whole = np.flatnonzero(size == size.max())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        density = np.where(traffic.flow_vph > 0, traffic.flow_vph / traffic.speed_kmh, 0.0)
+    known = np.isfinite(traffic.flow_vph)
+    flow = _mean(np.where(known, traffic.flow_vph, np.nan), hour_of, len(hours))
+    density_mean = _mean(np.where(known, density, np.nan), hour_of, len(hours))
+    plain = _mean(traffic.speed_kmh, hour_of, len(hours))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        speed = np.where(density_mean > 0, flow / density_mean, np.nan)
+    speed = np.where(np.isfinite(flow), speed, plain)
+    local = hours[whole].tz_convert(traffic.zone)
+    kind = local.hour.to_numpy() + 24 * (local.dayofweek.to_numpy() >= 5)
+    speed, flow = speed[whole], flow[whole]
+    usual_flow = by_kind(flow, kind)
+    if traffic.capacity_share is None:
+        share = np.where((flow == 0) & (usual_flow[kind] >= _USUAL_VPH), 0.0, 1.0)
+    else:
+        share = np.nan_to_num(_mean(traffic.capacity_share, hour_of, len(hours))[whole], nan=1.0)
+    return History(hours[whole], kind, speed, flow, share, by_kind(speed, kind), usual_flow)
+
+
+def by_kind(values: Floats, kind: IntArray) -> Floats:
+    """Return medians of the hours of each kind, (48, E); a kind without hours has the other's."""
+    out = np.full((48, values.shape[1]), np.nan)
+    with np.errstate(all="ignore"):
+        for one in np.unique(kind):
+            rows = values[kind == one]
+            some = np.isfinite(rows).any(axis=0)
+            out[one, some] = np.nanmedian(rows[:, some], axis=0)
+    other = np.roll(out, 24, axis=0)
+    return np.where(np.isfinite(out), out, other)
+
+
+def is_shut(share: Floats) -> BoolArray:
+    """Tell where a segment counts as closed."""
+    return np.asarray(share < _SHUT)
+
+
+def _mean(values: Floats, hour_of: IntArray, n_hours: int) -> Floats:
+    """Return means over the known steps of every hour, (H, E)."""
+    known = np.isfinite(values)
+    total = np.zeros((n_hours, values.shape[1]))
+    count = np.zeros_like(total)
+    np.add.at(total, hour_of, np.where(known, values, 0.0))
+    np.add.at(count, hour_of, known)
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, total / count, np.nan)

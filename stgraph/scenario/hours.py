@@ -1,0 +1,148 @@
+"""Flows of every hour of a horizon, with and without what a scenario does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stgraph.graph import IntArray
+from stgraph.scenario.assignment import Assignment, Loaded
+from stgraph.scenario.demand_changes import HourlyDemand
+from stgraph.scenario.states import Edited, RoadState
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """The C pairs of an hour and a state of the network that a horizon has.
+
+    Within a case nothing changes, so everything is computed once for it.
+    """
+
+    case_of: IntArray  # (T,) the case of every step
+    hour: IntArray  # (C,) period of the demand
+    state: IntArray  # (C,) position in `Edited.periods`
+    before: IntArray  # (C,) the case of the hour before, itself at the beginning
+
+    def __len__(self) -> int:
+        """Return the number of cases C."""
+        return len(self.hour)
+
+    def means(self, values: Floats) -> Floats:
+        """Return means over the known steps of every case, (T, E) to (C, E)."""
+        known = np.isfinite(values)
+        total = np.zeros((len(self), values.shape[1]))
+        count = np.zeros_like(total)
+        np.add.at(total, self.case_of, np.where(known, values, 0.0))
+        np.add.at(count, self.case_of, known)
+        with np.errstate(invalid="ignore"):
+            return np.where(count > 0, total / count, np.nan)
+
+
+def find_cases(edited: Edited, demand: HourlyDemand) -> Cases:
+    """Return the pairs of hour and state of a horizon."""
+    pairs = demand.period_of_step * len(edited.periods) + edited.period_of
+    codes, first, case_of = np.unique(pairs, return_index=True, return_inverse=True)
+    n_hour = max(1, round(pd.Timedelta(hours=1) / _step(edited.time)))
+    earlier = first - n_hour
+    before = np.where(earlier >= 0, case_of[np.maximum(earlier, 0)], np.arange(len(codes)))
+    hour, state = np.divmod(codes, len(edited.periods))
+    return Cases(case_of, hour, state, before)
+
+
+def _step(time: pd.DatetimeIndex) -> pd.Timedelta:
+    """Return the length of a step; an hour if there is only one."""
+    return time[1] - time[0] if len(time) > 1 else pd.Timedelta(hours=1)
+
+
+@dataclass(frozen=True, eq=False)
+class HourlyFlows:
+    """Modelled flows of C cases."""
+
+    base: Floats  # (C, E) vehicles per hour; parts of a split street have the whole street's
+    scn: Floats  # (C, E)
+    unserved_base: Floats  # (C,) trips per hour without a way
+    unserved_scn: Floats
+
+    @property
+    def change(self) -> Floats:
+        """What the scenario adds, (C, E)."""
+        return self.scn - self.base
+
+
+def load_hours(
+    assignment: Assignment,
+    edited: Edited,
+    demand: HourlyDemand,
+    cases: Cases,
+    *,
+    factor: float = 1.0,
+    on_done: Callable[[], None] | None = None,
+) -> HourlyFlows:
+    """Return the flows of all cases.
+
+    Parameters
+    ----------
+    assignment
+        On the segments of `edited`.
+    edited, demand, cases
+        The network, the trips, and the pairs of both.
+    factor
+        All trips are multiplied by it.
+    on_done
+        Is called after each case.
+
+    Notes
+    -----
+    Where neither the network nor the trips differ, both sides are the same numbers.
+    """
+    solved: dict[tuple[bytes, int], Loaded] = {}
+
+    def solve(state: RoadState, number: int, trips: Floats) -> Loaded:
+        key = (hashlib.sha256(trips.tobytes()).digest(), number)
+        if key not in solved:
+            solved[key] = assignment.load(state, factor * trips)
+        return solved[key]
+
+    same = [state.equals(edited.baseline) for state in edited.periods]
+    parent = np.maximum(edited.parent, 0)
+    base, scn, lost_base, lost_scn = [], [], [], []
+    for hour, state in zip(cases.hour, cases.state, strict=True):
+        usual = solve(edited.baseline, -1, demand.baseline[hour])
+        number = -1 if same[state] else int(state)
+        now = edited.baseline if same[state] else edited.periods[state]
+        changed = solve(now, number, demand.scenario[hour])
+        base.append(np.where(edited.parent >= 0, usual.flow_vph[parent], 0.0))
+        scn.append(changed.flow_vph)
+        lost_base.append(usual.unserved.sum())
+        lost_scn.append(changed.unserved.sum())
+        if on_done is not None:
+            on_done()
+    return HourlyFlows(np.stack(base), np.stack(scn), np.asarray(lost_base), np.asarray(lost_scn))
+
+
+def to_steps(values: Floats, cases: Cases, edited: Edited) -> Floats:
+    """Return (T, E) values of steps from those of cases, (C, E).
+
+    Between the middles of two hours in which the same holds on the network they are interpolated.
+    """
+    T = len(edited.time)
+    n_hour = max(1, round(pd.Timedelta(hours=1) / _step(edited.time)))
+    steps = np.arange(T)
+    # where in its hour a step lies: from -1/2 to 1/2
+    change = np.r_[True, np.diff(cases.hour[cases.case_of]) != 0]
+    place = steps - np.maximum.accumulate(np.where(change, steps, 0))
+    off = np.minimum((place + 0.5) / n_hour, 1.0) - 0.5
+    other = steps + np.where(off > 0, n_hour, -n_hour)
+    inside = (other >= 0) & (other < T)
+    other = np.clip(other, 0, T - 1)
+    same = inside & (cases.state[cases.case_of[other]] == cases.state[cases.case_of])
+    part = np.where(same, np.abs(off), 0.0)[:, None]
+    own = values[cases.case_of]
+    return np.asarray(own + part * (values[cases.case_of[other]] - own))
