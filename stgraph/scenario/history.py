@@ -23,6 +23,7 @@ class History:
     """E segments in H hours of the past."""
 
     hours: pd.DatetimeIndex  # (H,) beginnings, UTC
+    zone: str  # IANA name
     kind: IntArray  # (H,) 0..23 on working days, 24..47 on Saturdays and Sundays, local time
     speed_kmh: Floats  # (H, E) space-mean speeds, NaN where nobody drove
     flow_vph: Floats  # (H, E)
@@ -90,7 +91,9 @@ def build_history(traffic: SegmentTraffic) -> History:
         share = np.where((flow == 0) & (usual_flow[kind] >= _USUAL_VPH), 0.0, 1.0)
     else:
         share = np.nan_to_num(_mean(traffic.capacity_share, hour_of, len(hours))[whole], nan=1.0)
-    return History(hours[whole], kind, speed, flow, share, by_kind(speed, kind), usual_flow)
+    return History(
+        hours[whole], traffic.zone, kind, speed, flow, share, by_kind(speed, kind), usual_flow
+    )
 
 
 def by_kind(values: Floats, kind: IntArray) -> Floats:

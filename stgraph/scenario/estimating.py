@@ -1,0 +1,312 @@
+"""From modelled changes to speeds and flows of every step, their range, and what is noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stgraph.graph import BoolArray
+from stgraph.scenario.assignment import Assignment
+from stgraph.scenario.demand_changes import HourlyDemand
+from stgraph.scenario.diversion import divert
+from stgraph.scenario.fitting import City
+from stgraph.scenario.hours import Cases, HourlyFlows, find_cases, load_hours, to_steps
+from stgraph.scenario.result import SOURCES, LinkEffects
+from stgraph.scenario.slowing import Hours, by_curve, by_network, is_alike
+from stgraph.scenario.states import Edited, RoadState
+from stgraph.scenario.statuses import segment_status
+from stgraph.scenario.streets import Streets
+from stgraph.scenario.vdf import VDF, inherit
+
+Floats = npt.NDArray[np.float64]
+Steps = npt.NDArray[np.float32]
+Used = Literal["assignment", "learned"]
+
+_MORE_TRIPS = 1.1  # and fewer: the range that demand is known in
+_QUICK_LABELS = 200_000  # zones times junctions up to which other demands are assigned, too
+_STEEPER, _FLATTER = 1.5, 0.7  # times the delays of the curves: the range they are known in
+_FEWER_MOVE = 0.65  # of the modelled change of flow, as measured where drivers were in equilibrium
+_NOISE_KMH, _NOISE_VPH = 1.0, 15.0  # of an hour of a day, where there is no history
+_SIGMAS = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """What is forecast without the scenario, on the E segments of an edited network."""
+
+    speed: Floats  # (T, E) NaN where not known, or new
+    flow: Floats  # (T, E)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Effects, and other ones that would fit what is known as well."""
+
+    effects: LinkEffects
+    members: tuple[tuple[Steps, Steps], ...]  # speeds and flows (T, E) of the scenario
+    unserved: tuple[float, float]  # trips of the horizon without a way, baseline and scenario
+
+
+def estimate(
+    city: City,
+    edited: Edited,
+    streets: Streets,
+    base: Base,
+    demand: HourlyDemand,
+    *,
+    method: Used,
+    seed: int = 0,
+    on_done: Callable[[int, int], None] | None = None,
+) -> Estimate:
+    """Return what assignment, and the learned network if asked for, say of a scenario.
+
+    Parameters
+    ----------
+    city
+        What was fitted to the past.
+    edited, streets
+        Both networks; all their segments.
+    base
+        The forecast.
+    demand
+        Trips of the horizon.
+    method
+        ``"learned"`` needs a city with a learned network.
+    seed
+        Of the errors of drivers.
+    on_done
+        Is told how many of all assignments are done.
+    """
+    cases = find_cases(edited, demand)
+    vdf = inherit(city.vdf, edited.parent, streets)
+    assignment = Assignment(edited.roads, vdf, demand.junctions, city.drivers, seed=seed)
+    factors = [1.0]
+    if len(np.unique(demand.junctions)) * edited.roads.n_nodes <= _QUICK_LABELS:
+        factors += [1 / _MORE_TRIPS, _MORE_TRIPS]
+    n_all, done = len(factors) * len(cases), 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if on_done is not None:
+            on_done(done, n_all)
+
+    flows = [
+        load_hours(assignment, edited, demand, cases, factor=factor, on_done=count)
+        for factor in factors
+    ]
+    settings = [(one, 1.0, 1.0) for one in flows]  # flows, part that moves, slope of delays
+    settings += [(flows[0], 1.0, _STEEPER), (flows[0], 1.0, _FLATTER)]
+    if len(flows) == 1:
+        settings.append((flows[0], _FEWER_MOVE, 1.0))
+    members = [
+        _apply(city, edited, vdf, base, cases, one, method=method, moving=moving, slope=slope)
+        for one, moving, slope in settings
+    ]
+    speed, flow, source = members[0]
+    effects = assemble(city, edited, base, speed, flow, source, [m[:2] for m in members])
+    hours = np.bincount(cases.case_of) * _step_hours(edited)
+    lost = (
+        float(flows[0].unserved_base @ hours),
+        float(flows[0].unserved_scn @ hours),
+    )
+    return Estimate(effects, tuple(member[:2] for member in members[1:]), lost)
+
+
+def estimate_diversion(city: City, edited: Edited, streets: Streets, base: Base) -> Estimate:
+    """Return a pattern of what happens, where nothing is known of who drives where."""
+    vdf = inherit(city.vdf, edited.parent, streets)
+
+    def minutes(flow: Floats, capacity: Floats, free: Floats) -> Floats:
+        load = flow / np.maximum(capacity, 1.0)
+        return np.asarray(free * (1.0 + vdf.alpha * load**vdf.beta))
+
+    found = divert(edited, base.speed, base.flow, vdf=minutes, zone="UTC")
+    speed, flow = found.speed_kmh.astype(np.float32), found.flow_vph.astype(np.float32)
+    source = np.full(speed.shape, SOURCES.index("diversion"), dtype=np.int8)
+    half = (base.speed + speed) / 2, (base.flow + flow) / 2
+    members = [(speed, flow), (half[0].astype(np.float32), half[1].astype(np.float32))]
+    effects = assemble(city, edited, base, speed, flow, source, members)
+    lost = float(found.unserved_vph.sum() * _step_hours(edited))
+    return Estimate(effects, tuple(members[1:]), (0.0, lost))
+
+
+def _apply(
+    city: City,
+    edited: Edited,
+    vdf: VDF,
+    base: Base,
+    cases: Cases,
+    flows: HourlyFlows,
+    *,
+    method: Used,
+    moving: float,
+    slope: float,
+) -> tuple[Steps, Steps, npt.NDArray[np.int8]]:
+    """Return speeds, flows and sources (T, E) of the scenario from modelled flows."""
+    change = moving * flows.change
+    # where no flow is forecast, the modelled one has to do
+    known = np.isfinite(base.flow).any(axis=0)
+    usual = np.where(known, np.nan_to_num(cases.means(base.flow)), flows.base)
+    hours = _hours(edited, cases, usual, change)
+    ratio = by_curve(vdf, hours, slope=slope)
+    learned = np.zeros(ratio.shape, dtype=np.bool_)
+    if method == "learned" and city.learned is not None:
+        n_known = len(city.streets)
+        found = by_network(
+            city.learned.network, _first(vdf, n_known), _narrow(hours, n_known),
+            slope=slope * city.learned.slope,
+        )  # fmt: skip
+        alike = np.stack([is_alike(state, hours.baseline)[:n_known] for state in hours.states])
+        learned[:, :n_known] = alike
+        ratio[:, :n_known] = np.where(alike, found, ratio[:, :n_known])
+    # nothing differs where neither network nor trips do, to the last digit
+    same = np.array([state.equals(edited.baseline) for state in hours.states])
+    same &= (change == 0).all(axis=1)
+    ratio[same] = 1.0
+    steps_change = to_steps(change, cases, edited)
+    flow = np.where(known, base.flow, to_steps(flows.base, cases, edited)) + steps_change
+    flow = np.where(edited.parent < 0, to_steps(flows.scn, cases, edited), flow)
+    speed = base.speed / to_steps(ratio, cases, edited)
+    new = np.stack(
+        [
+            0.06 * vdf.length_m / vdf.minutes(scn, state)
+            for scn, state in zip(hours.scn, hours.states, strict=True)
+        ]
+    )
+    speed = np.where(edited.parent < 0, new[cases.case_of], speed)
+    source = np.where(learned, SOURCES.index("learned"), SOURCES.index("assignment"))
+    untouched = same[cases.case_of]
+    codes = np.where(untouched[:, None], SOURCES.index("forecast"), source[cases.case_of])
+    return (
+        speed.astype(np.float32),
+        np.maximum(flow, 0.0).astype(np.float32),
+        codes.astype(np.int8),
+    )
+
+
+def _hours(edited: Edited, cases: Cases, usual: Floats, change: Floats) -> Hours:
+    """Return what the methods that slow segments look at."""
+    states = [edited.periods[state] for state in cases.state]
+    is_open = np.stack([state.is_open for state in states])
+    after = np.where(is_open, np.maximum(usual + change, 0.0), 0.0)
+    return Hours(
+        base=usual,
+        scn=after,
+        base_before=usual[cases.before],
+        scn_before=after[cases.before],
+        states=states,
+        baseline=edited.baseline,
+    )
+
+
+def _narrow(hours: Hours, n: int) -> Hours:
+    """Return what holds on the first segments only: those that the city has."""
+
+    def cut(state: RoadState) -> RoadState:
+        return RoadState(
+            state.is_open[:n], state.speed_kmh[:n], state.lanes[:n], state.capacity_vph[:n],
+            state.banned_turns,
+        )  # fmt: skip
+
+    return Hours(
+        base=hours.base[:, :n],
+        scn=hours.scn[:, :n],
+        base_before=hours.base_before[:, :n],
+        scn_before=hours.scn_before[:, :n],
+        states=[cut(state) for state in hours.states],
+        baseline=cut(hours.baseline),
+    )
+
+
+def _first(vdf: VDF, n: int) -> VDF:
+    """Return the curves of the first segments."""
+    return VDF(vdf.length_m[:n], vdf.factor[:n], vdf.alpha[:n], vdf.beta[:n], vdf.classes)
+
+
+def assemble(
+    city: City,
+    edited: Edited,
+    base: Base,
+    speed: Steps,
+    flow: Steps,
+    source: npt.NDArray[np.int8],
+    members: list[tuple[Steps, Steps]],
+) -> LinkEffects:
+    """Return effects with range, status and what can be told from noise.
+
+    Parameters
+    ----------
+    city, edited, base
+        What is known without the scenario.
+    speed, flow, source
+        (T, E) of the scenario.
+    members
+        Speeds and flows that would fit as well, the ones above among them.
+    """
+    status = segment_status(edited)[edited.period_of]
+    is_open = np.stack([state.is_open for state in edited.periods])[edited.period_of]
+    before = np.where(edited.baseline.is_open, 1.0, np.nan)
+    speed_base, flow_base = base.speed * before, base.flow * before
+    gone = np.where(is_open, 1.0, np.nan).astype(np.float32)
+    speed_scn, flow_scn = speed * gone, flow * gone
+    ranges = []
+    for which, usual in ((0, speed_base), (1, flow_base)):
+        changes = np.stack([member[which] * gone - usual for member in members])
+        ranges += [changes.min(axis=0), changes.max(axis=0)]
+    d_speed, d_flow = speed_scn - speed_base, flow_scn - flow_base
+    noise_speed, noise_flow = _noise(city, edited)
+    significant = (np.abs(d_speed) >= _SIGMAS * noise_speed) & _one_sign(ranges[0], ranges[1])
+    significant |= (np.abs(d_flow) >= _SIGMAS * noise_flow) & _one_sign(ranges[2], ranges[3])
+    # what begins or ends to exist is no noise
+    significant |= is_open != edited.baseline.is_open
+    return LinkEffects(
+        speed_base=speed_base.astype(np.float32),
+        speed_scn=speed_scn.astype(np.float32),
+        flow_base=flow_base.astype(np.float32),
+        flow_scn=flow_scn.astype(np.float32),
+        d_speed_low=ranges[0].astype(np.float32),
+        d_speed_high=ranges[1].astype(np.float32),
+        d_flow_low=ranges[2].astype(np.float32),
+        d_flow_high=ranges[3].astype(np.float32),
+        significant=np.asarray(significant, dtype=np.bool_),
+        status=status,
+        source=source,
+    )
+
+
+def _one_sign(low: Floats, high: Floats) -> BoolArray:
+    """Tell where a range does not cross zero."""
+    return np.asarray(low * high > 0)
+
+
+def _noise(city: City, edited: Edited) -> tuple[Floats, Floats]:
+    """Return the noise of means over as many hours as a state of the scenario lasts, (T, E).
+
+    Hours of the same kind differ from day to day, about independently of each other; the mean
+    over n hours differs by the root of n less.
+    """
+    T, E = len(edited.time), len(edited.parent)
+    n_hours = np.bincount(edited.period_of)[edited.period_of] * _step_hours(edited)
+    root = np.sqrt(np.maximum(n_hours, 1.0))[:, None]
+    if city.history is None:
+        return np.full((T, E), _NOISE_KMH) / root, np.full((T, E), _NOISE_VPH) / root
+    local = edited.time.tz_convert(city.history.zone)
+    kind = local.hour.to_numpy() + 24 * (local.dayofweek.to_numpy() >= 5)
+    out = []
+    for noise, usual in zip(city.history.noise(), (_NOISE_KMH, _NOISE_VPH), strict=True):
+        own = np.where(np.isfinite(noise), noise, usual)[kind]
+        own = own[:, np.maximum(edited.parent, 0)]
+        out.append(np.where(edited.parent < 0, usual, own) / root)
+    return out[0], out[1]
+
+
+def _step_hours(edited: Edited) -> float:
+    """Return the length of a step in hours."""
+    if len(edited.time) < 2:
+        return 1.0
+    return float((edited.time[1] - edited.time[0]).total_seconds() / 3600)

@@ -1,0 +1,490 @@
+"""Run scenarios: from a script, a network, a forecast and demand to effects and where they rest."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stgraph import registry
+from stgraph.errors import ConfigError, DataError
+from stgraph.graph import STGraph
+from stgraph.report import Report
+from stgraph.scenario.accessibility import reachable
+from stgraph.scenario.checking import check
+from stgraph.scenario.demand import Demand
+from stgraph.scenario.demand_changes import HourlyDemand, apply_demand
+from stgraph.scenario.estimating import Base, Estimate, estimate, estimate_diversion
+from stgraph.scenario.fitting import City, fit_city
+from stgraph.scenario.od_times import hourly_speeds, measure_od, od_table
+from stgraph.scenario.opening import ForecastJob, Opener, find_steps
+from stgraph.scenario.report_page import write_report
+from stgraph.scenario.result import ScenarioResult
+from stgraph.scenario.script import Method, Scenario
+from stgraph.scenario.scriptfile import pick_scenarios, read_scenarios, to_yaml
+from stgraph.scenario.simulating import estimate_simulation
+from stgraph.scenario.states import Edited
+from stgraph.scenario.streets import read_streets
+from stgraph.scenario.summary import summarise
+from stgraph.scenario.tables import tables
+from stgraph.scenario.traffic import SegmentTraffic, read_traffic
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+_LEARNED_OPS = {"close", "set_lanes", "set_capacity", "roadworks"}
+_MOST_PAIRS = 400  # zones up to which times between all of them are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A scenario that was run, and the files that were written."""
+
+    result: ScenarioResult
+    outputs: tuple[Path, ...] = ()
+
+
+def run(
+    scenario: Scenario,
+    roads: STGraph,
+    forecast: STGraph | None = None,
+    *,
+    demand: Demand | None = None,
+    history: STGraph | None = None,
+    city: City | None = None,
+    force: bool = False,
+    allow_disconnect: bool = False,
+    now: dt.datetime | None = None,
+    say: Say = lambda _: None,
+) -> ScenarioResult:
+    """Return what a scenario does to the traffic.
+
+    Parameters
+    ----------
+    scenario
+        What changes, and how it is estimated.
+    roads
+        The network: junctions as nodes, segments as edges.
+    forecast
+        The baseline: speeds, and flows if known, of segments (nodes by `segment_id`) for the
+        horizon. None: what is usual in the history.
+    demand
+        Trips between zones. None: there is only a pattern (method ``diversion``).
+    history
+        The same as the forecast for weeks of the past, to fit to. None: usual curves.
+    city
+        What `fit_city` made of `roads`, `history` and `demand`, for several scenarios. None: it
+        is fitted here.
+    force, allow_disconnect
+        As for `stgraph.scenario.checking.check`.
+    now
+        Time of the run; None: now.
+    say
+        Is told what is being done.
+
+    Returns
+    -------
+    ScenarioResult
+        Baseline, scenario, difference and how sure it is, with all that it rests on.
+
+    Raises
+    ------
+    ConfigError
+        Lists everything that is wrong with the scenario.
+    DataError
+        Roads, forecast or history cannot be used.
+    """
+    if city is None:
+        learn = scenario.method in ("auto", "learned")
+        city = fit_city(
+            roads, history=history, demand=demand, learn=learn, seed=scenario.seed, say=say
+        )
+    report = Report()
+    forecast = forecast if forecast is not None else _usual(scenario, city, roads)
+    time = find_steps(scenario, forecast.time, report)
+    report.raise_errors(ConfigError, title=f"scenario {scenario.name!r} cannot be run")
+    edited, found = check(
+        scenario,
+        roads,
+        time=time,
+        demand=demand,
+        forecast=forecast,
+        force=force,
+        allow_disconnect=allow_disconnect,
+    )
+    if scenario.method == "learned" and city.learned is None:
+        found.error("`method`", "nothing was learned", "use auto; the report says why")
+    if any(operation.op == "set_weather" for operation in scenario.operations):
+        found.error(
+            "set_weather",
+            "changes the forecast itself, which `run` is given",
+            "forecast with other weather, and run the scenario without it",
+        )
+    found.raise_errors(ConfigError, title=f"scenario {scenario.name!r} cannot be run")
+    assert edited is not None  # noqa: S101 - else there was an error
+    return _Runner(scenario, city, edited, forecast, demand, found, now, say).run()
+
+
+class _Runner:
+    """One scenario on its way through the stages."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        city: City,
+        edited: Edited,
+        forecast: STGraph,
+        demand: Demand | None,
+        report: Report,
+        now: dt.datetime | None,
+        say: Say,
+    ) -> None:
+        self.scenario, self.city, self.edited = scenario, city, edited
+        self.demand, self.say = demand, say
+        self.zone = scenario.timezone or forecast.zone
+        self.report = Report([*city.report, *report])
+        self.now = now or dt.datetime.now(dt.UTC)
+        self.forecast = forecast
+        self.base = self._base()
+
+    def _base(self) -> Base:
+        """Return the forecast on the segments of both networks."""
+        traffic = read_traffic(
+            self.forecast, self.city.streets.segment_id, self.report, where="the forecast"
+        )
+        self.report.raise_errors(DataError, title="the forecast cannot be used")
+        assert isinstance(traffic, SegmentTraffic)  # noqa: S101 - else there was an error
+        rows = traffic.time.get_indexer(self.edited.time)
+        parent = self.edited.parent
+        known = np.where(parent >= 0, 1.0, np.nan)
+        at = np.maximum(parent, 0)
+        return Base(traffic.speed_kmh[rows][:, at] * known, traffic.flow_vph[rows][:, at] * known)
+
+    def run(self) -> ScenarioResult:
+        """Return the result."""
+        hourly = self._hourly_demand()
+        method = self._method(hourly)
+        self.say(f"estimating by {method}")
+        found = self._estimate(method, hourly)
+        self.say("measuring times between zones")
+        od, od_rows, access = self._zones(found, hourly)
+        trips_base, trips_scn = None, None
+        if hourly is not None and od is not None:
+            rows = self._hour_rows(od, hourly)
+            trips_base, trips_scn = hourly.baseline[rows], hourly.scenario[rows]
+        summary = summarise(
+            self.edited,
+            found.effects,
+            od=od,
+            trips_base=trips_base,
+            trips_scn=trips_scn,
+            members=found.members,
+        )
+        summary = _with_unserved(summary, found, od is None)
+        script = to_yaml(self.scenario)
+        mark = hashlib.sha256(f"{script}{self._source()}{method}".encode()).hexdigest()[:8]
+        return ScenarioResult(
+            run_id=f"{self.now:%Y%m%dT%H%M%SZ}-{mark}",
+            name=self.scenario.name,
+            script=script,
+            method=method,
+            baseline=self._source(),
+            zone=self.zone,
+            roads=self.edited.roads,
+            time=self.edited.time,
+            links=found.effects,
+            od=od_rows,
+            edits=self.edited.edits,
+            summary=summary,
+            access=access,
+            card=self._card(method),
+            report=self.report,
+        )
+
+    def _hourly_demand(self) -> HourlyDemand | None:
+        """Return the trips of the horizon; None without a demand."""
+        if self.demand is None:
+            return None
+        numbers = [
+            i
+            for i, operation in enumerate(self.scenario.operations, 1)
+            if operation.op in ("add_demand", "scale_demand")
+        ]
+        hourly = apply_demand(
+            self.demand,
+            self.edited.demand,
+            self.edited.time,
+            self.zone,
+            self.report,
+            roads=self.edited.roads,
+            numbers=numbers,
+        )
+        self.report.raise_errors(ConfigError, title=f"{self.scenario.name!r} cannot be run")
+        return hourly
+
+    def _method(self, hourly: HourlyDemand | None) -> Method:
+        """Return the method to use, and note why it is not the one that was asked for."""
+        asked, learned = self.scenario.method, self.city.learned
+        if asked in ("diversion", "simulate"):
+            return asked
+        if hourly is None:
+            if asked != "auto":
+                todo = "give `demand`, or use the methods auto or diversion"
+                self.report.error("`method`", f"{asked!r} needs to know who drives where", todo)
+                self.report.raise_errors(ConfigError, title=f"{self.scenario.name!r} cannot run")
+            what = "nothing is known of who drives where"
+            self.report.warning("`demand`", what, "the result is a pattern, not an amount")
+            return "diversion"
+        if asked == "assignment" or learned is None:
+            return "assignment"
+        unknown = sorted({operation.op for operation in self.scenario.operations} - _LEARNED_OPS)
+        if unknown or hourly.is_changed.any():
+            what = f"nothing was learned about {unknown or ['other trips']}"
+            self.report.warning("method learned", what, "the assignment alone is used")
+            return "assignment"
+        if asked == "auto" and not learned.is_better:
+            self.report.info("method learned", f"was no better than the assignment: {learned}")
+            return "assignment"
+        return "learned"
+
+    def _estimate(self, method: Method, hourly: HourlyDemand | None) -> Estimate:
+        """Return effects by a method."""
+        streets = read_streets(self.edited.roads, Report())
+        assert streets is not None  # noqa: S101 - the network was read before
+        if method == "diversion":
+            return estimate_diversion(self.city, self.edited, streets, self.base)
+        if hourly is None:
+            raise ConfigError(f"{self.scenario.name!r}: method {method!r} needs `demand`")
+        if method == "simulate":
+            return estimate_simulation(
+                self.city, self.edited, self.base, hourly,
+                zone=self.zone, seed=self.scenario.seed, report=self.report, say=self.say,
+            )  # fmt: skip
+        return estimate(
+            self.city,
+            self.edited,
+            streets,
+            self.base,
+            hourly,
+            method="learned" if method == "learned" else "assignment",
+            seed=self.scenario.seed,
+            on_done=lambda done, n: self.say(f"assigned {done} of {n} hours"),
+        )
+
+    def _hour_rows(self, od: Any, hourly: HourlyDemand) -> Any:
+        """Return the period of the demand of every hour of the times between zones."""
+        at = self.edited.time.get_indexer(od.hours, method="nearest")
+        return hourly.period_of_step[at]
+
+    def _zones(self, found: Estimate, hourly: HourlyDemand | None) -> Any:
+        """Return times between zones, as hours and as table, and what can be reached."""
+        empty = pd.DataFrame()
+        if self.demand is None or hourly is None:
+            return None, empty, empty
+        zones = replace(
+            self.demand,
+            zones=hourly.zones,
+            junctions=hourly.junctions,
+            trips=hourly.baseline,
+            period_of_hour=np.zeros((7, 24), dtype=np.int64),
+            intrazonal=np.zeros(hourly.baseline.shape[:2]),
+        )
+        speeds = hourly_speeds(self.edited, found.effects, zone=self.zone)
+        od = measure_od(self.edited, speeds, zones)
+        trips = hourly.scenario[self._hour_rows(od, hourly)]
+        rows = od_table(od, zone=self.zone, trips=trips)
+        return od, rows, reachable(od, zones, zone=self.zone)
+
+    def _source(self) -> str:
+        """Return which forecast the scenario is compared with."""
+        notes = self.forecast.provenance
+        issued, model = notes.get("issued_at"), notes.get("model")
+        if issued and model:
+            return f"{model}, issued {issued}"
+        return str(notes.get("source", "a forecast"))
+
+    def _card(self, method: Method) -> dict[str, Any]:
+        """Return what the result rests on."""
+        card = self.city.card()
+        card |= {
+            "created": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
+            "method": method,
+            "seed": self.scenario.seed,
+            "swept": dict(self.scenario.swept),
+            "engine": "AequilibraE (aequilibrae.com)" if method == "assignment" else "",
+        }
+        if method == "diversion":
+            card["warnings"] = ["A pattern, not an amount: nobody knows who drives where."]
+        if self.city.history is None:
+            card.setdefault("warnings", []).append(
+                "No history: how much slower streets get is a guess."
+            )
+        return {key: value for key, value in card.items() if value not in ("", {}, None)}
+
+
+def _usual(scenario: Scenario, city: City, roads: STGraph) -> STGraph:
+    """Return what is usual in the hours of a horizon, as a forecast."""
+    from stgraph.scenario.usual import usual_forecast
+
+    if city.history is None:
+        raise ConfigError(
+            f"scenario {scenario.name!r} has nothing to compare with; give a forecast or a history"
+        )
+    return usual_forecast(scenario, city.history, city.streets, roads)
+
+
+def _with_unserved(summary: pd.DataFrame, found: Estimate, alone: bool) -> pd.DataFrame:
+    """Return the summary with the trips that have no way, where it has none of them."""
+    if not alone or (summary["metric"] == "unserved trips").any():
+        return summary
+    before, after = found.unserved
+    row = ("unserved trips", "trips", before, after, after - before, np.nan, np.nan)
+    return pd.concat([summary, pd.DataFrame([row], columns=summary.columns)], ignore_index=True)
+
+
+# ---------------------------------------------------------------- files
+
+
+def run_file(
+    path: str | Path,
+    *,
+    out: Path | None = None,
+    only: Sequence[str] | None = None,
+    jobs: int = 1,
+    force: bool = False,
+    allow_disconnect: bool = False,
+    forecast_job: ForecastJob | None = None,
+    on_progress: Say = lambda _: None,
+) -> tuple[Run, ...]:
+    """Run the scenarios of a file and write what it asks for.
+
+    Parameters
+    ----------
+    path
+        TOML or YAML.
+    out
+        Write this file, .gpkg or .html, in place of those that the scenarios name.
+    only
+        Names of scenarios; None: all.
+    jobs
+        Scenarios to run at the same time, each in a process of its own.
+    force, allow_disconnect
+        As for `run`.
+    forecast_job
+        Makes the forecast of a job's checkpoint.
+    on_progress
+        Is told what is being done.
+
+    Returns
+    -------
+    tuple of Run
+        In the order of the file.
+    """
+    scenarios = pick_scenarios(read_scenarios(path, needs=["roads"]), list(only or ()) or None)
+    opener, tasks = Opener(forecast_job), []
+    cities: list[tuple[Any, City]] = []
+    for one in scenarios:
+        report = Report()
+        inputs = opener.open(one, report)
+        report.raise_errors(ConfigError, title=f"scenario {one.name!r} cannot be run")
+        key = (one.baseline.roads, one.baseline.history, one.demand, one.seed)
+        city = next((known for other, known in cities if other == key), None)
+        if city is None:
+            city = fit_city(
+                inputs.roads,
+                history=inputs.history,
+                demand=inputs.demand,
+                learn=one.method in ("auto", "learned"),
+                seed=one.seed,
+                say=on_progress,
+            )
+            cities.append((key, city))
+        tasks.append(
+            _Task(one, city, inputs.roads, inputs.forecast, inputs.demand, force, allow_disconnect)
+        )
+    runs: list[Run] = []
+    for result in _run_all(tasks, jobs, on_progress):
+        scenario = tasks[len(runs)].scenario
+        runs.append(Run(result, _write(scenario, result, out)))
+    return _write_together(scenarios, runs, out)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """One scenario with all it needs."""
+
+    scenario: Scenario
+    city: City
+    roads: STGraph
+    forecast: STGraph | None
+    demand: Demand | None
+    force: bool
+    allow_disconnect: bool
+
+
+def _run_task(task: _Task, say: Say = lambda _: None) -> ScenarioResult:
+    """Return the result of one scenario."""
+    return run(
+        task.scenario,
+        task.roads,
+        task.forecast,
+        demand=task.demand,
+        city=task.city,
+        force=task.force,
+        allow_disconnect=task.allow_disconnect,
+        say=lambda text: say(f"{task.scenario.name}: {text}"),
+    )
+
+
+def _run_all(tasks: list[_Task], jobs: int, say: Say) -> Any:
+    """Yield results in the order of the tasks."""
+    if jobs == 1 or len(tasks) == 1:
+        for task in tasks:
+            yield _run_task(task, say)
+        return
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
+        for task, result in zip(tasks, pool.map(_run_task, tasks), strict=True):
+            say(f"{task.scenario.name}: done")
+            yield result
+
+
+def _write(scenario: Scenario, result: ScenarioResult, out: Path | None) -> tuple[Path, ...]:
+    """Write the layers of one run; return the files."""
+    wanted, written = scenario.outputs, []
+    package = out if out is not None and out.suffix == ".gpkg" else None
+    if out is None:
+        package = wanted.geopackage
+    if package is not None:
+        write = registry.load("scenario_sinks", "geopackage")
+        written.append(Path(write(tables(result), package)))
+    if out is None and wanted.dsn is not None:
+        publish = registry.load("scenario_sinks", "postgis")
+        publish(tables(result), wanted.dsn.get_secret_value(), schema=wanted.schema_)
+    return tuple(written)
+
+
+def _write_together(
+    scenarios: Sequence[Scenario], runs: list[Run], out: Path | None
+) -> tuple[Run, ...]:
+    """Write the pages, one for all scenarios that name the same; return all runs."""
+    pages: dict[Path, list[int]] = {}
+    for i, one in enumerate(scenarios):
+        page = out if out is not None and out.suffix != ".gpkg" else None
+        page = one.outputs.report if out is None else page
+        if page is not None:
+            pages.setdefault(page, []).append(i)
+    for page, members in pages.items():
+        write_report([runs[i].result for i in members], page)
+        for i in members:
+            runs[i] = replace(runs[i], outputs=(*runs[i].outputs, page))
+    return tuple(runs)
