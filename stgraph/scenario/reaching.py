@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.sparse.csgraph import connected_components
 
 from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
+from stgraph.scenario._reach import find_ways
 from stgraph.scenario.actions.listing import step_of
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.states import Edited, RoadState
@@ -41,20 +42,8 @@ def find_reached(edited: Edited, state: RoadState, junctions: IntArray) -> BoolA
     source, target = edited.roads.edge_index
     net = expand(source, target, edited.roads.n_nodes, state.banned_turns)
     usable = (net.link_of < 0) | state.is_open[net.link_of]
-    ends = (net.source[usable], net.target[usable])
-    links = csr_array((np.ones(usable.sum()), ends), shape=(net.n_nodes,) * 2)
-    n_parts, part = connected_components(links, directed=True, connection="strong")
-    first, last = part[junctions], part[net.end_of[junctions]]
-    if len(np.unique(np.concatenate([first, last]))) == 1:
-        return np.ones((len(junctions),) * 2, dtype=np.bool_)
-    pairs = np.unique(part[np.stack(ends)], axis=1)
-    pairs = pairs[:, pairs[0] != pairs[1]]
-    between = csr_array((np.ones(pairs.shape[1]), tuple(pairs)), shape=(n_parts, n_parts))
-    starts, which = np.unique(first, return_inverse=True)
-    hops = dijkstra(between, directed=True, indices=starts, unweighted=True)
-    reached = np.isfinite(hops[which.reshape(-1)][:, last])
-    np.fill_diagonal(reached, val=True)
-    return np.asarray(reached, dtype=np.bool_)
+    starts, ends = junctions, net.end_of[junctions]
+    return find_ways(net.source[usable], net.target[usable], net.n_nodes, starts, ends)
 
 
 def check_trips(
