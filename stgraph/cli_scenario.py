@@ -219,7 +219,7 @@ def _run(
     """Return the runs of a file's scenarios."""
     if out is not None:
         _check_out(out, (".gpkg", ".html", ".htm"))
-    running = importlib.import_module("stgraph.scenario.running")
+    running = importlib.import_module("stgraph.scenario.running_files")
     return running.run_file(
         file,
         out=out,

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stgraph import registry
 from stgraph.errors import ConfigError, DataError
 from stgraph.graph import STGraph
 from stgraph.report import Report
@@ -26,32 +21,20 @@ from stgraph.scenario.demand_changes import HourlyDemand, apply_demand
 from stgraph.scenario.estimating import Base, Estimate, estimate, estimate_diversion
 from stgraph.scenario.fitting import City, fit_city
 from stgraph.scenario.od_times import hourly_speeds, measure_od, od_table
-from stgraph.scenario.opening import ForecastJob, Opener, find_steps
-from stgraph.scenario.report_page import write_report
+from stgraph.scenario.opening import find_steps
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.script import Method, Scenario
-from stgraph.scenario.scriptfile import pick_scenarios, read_scenarios, to_yaml
+from stgraph.scenario.scriptfile import to_yaml
 from stgraph.scenario.simulating import estimate_simulation
 from stgraph.scenario.states import Edited
 from stgraph.scenario.streets import read_streets
 from stgraph.scenario.summary import summarise
-from stgraph.scenario.tables import tables
 from stgraph.scenario.traffic import SegmentTraffic, read_traffic
-
-logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
 _LEARNED_OPS = {"close", "set_lanes", "set_capacity", "roadworks"}
 _MOST_PAIRS = 400  # zones up to which times between all of them are kept
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A scenario that was run, and the files that were written."""
-
-    result: ScenarioResult
-    outputs: tuple[Path, ...] = ()
 
 
 def run(
@@ -105,9 +88,13 @@ def run(
         Roads, forecast or history cannot be used.
     """
     if city is None:
-        learn = scenario.method in ("auto", "learned")
         city = fit_city(
-            roads, history=history, demand=demand, learn=learn, seed=scenario.seed, say=say
+            roads,
+            history=history,
+            demand=demand,
+            learn=may_learn(scenario),
+            seed=scenario.seed,
+            say=say,
         )
     report = Report()
     forecast = forecast if forecast is not None else _usual(scenario, city, roads)
@@ -245,12 +232,14 @@ class _Runner:
             what = "nothing is known of who drives where"
             self.report.warning("`demand`", what, "the result is a pattern, not an amount")
             return "diversion"
-        if asked == "assignment" or learned is None:
+        if asked == "assignment":
             return "assignment"
         unknown = sorted({operation.op for operation in self.scenario.operations} - _LEARNED_OPS)
         if unknown or hourly.is_changed.any():
-            what = f"nothing was learned about {unknown or ['other trips']}"
-            self.report.warning("method learned", what, "the assignment alone is used")
+            what = f"a network learns nothing about {', '.join(unknown) or 'other trips'}"
+            self.report.info("method learned", what, "the assignment alone is used")
+            return "assignment"
+        if learned is None:
             return "assignment"
         if asked == "auto" and not learned.is_better:
             self.report.info("method learned", f"was no better than the assignment: {learned}")
@@ -278,8 +267,13 @@ class _Runner:
             hourly,
             method="learned" if method == "learned" else "assignment",
             seed=self.scenario.seed,
-            on_done=lambda done, n: self.say(f"assigned {done} of {n} hours"),
+            on_done=self._tell,
         )
+
+    def _tell(self, done: int, n: int) -> None:
+        """Say how far it is, ten times at most."""
+        if 10 * done // n > 10 * (done - 1) // n:
+            self.say(f"assigned {done} of {n} hours")
 
     def _hour_rows(self, od: Any, hourly: HourlyDemand) -> Any:
         """Return the period of the demand of every hour of the times between zones."""
@@ -332,6 +326,12 @@ class _Runner:
         return {key: value for key, value in card.items() if value not in ("", {}, None)}
 
 
+def may_learn(scenario: Scenario) -> bool:
+    """Tell whether a learned network could be used, so that one is worth its time."""
+    unknown = {operation.op for operation in scenario.operations} - _LEARNED_OPS
+    return scenario.method == "learned" or (scenario.method == "auto" and not unknown)
+
+
 def _usual(scenario: Scenario, city: City, roads: STGraph) -> STGraph:
     """Return what is usual in the hours of a horizon, as a forecast."""
     from stgraph.scenario.usual import usual_forecast
@@ -350,141 +350,3 @@ def _with_unserved(summary: pd.DataFrame, found: Estimate, alone: bool) -> pd.Da
     before, after = found.unserved
     row = ("unserved trips", "trips", before, after, after - before, np.nan, np.nan)
     return pd.concat([summary, pd.DataFrame([row], columns=summary.columns)], ignore_index=True)
-
-
-# ---------------------------------------------------------------- files
-
-
-def run_file(
-    path: str | Path,
-    *,
-    out: Path | None = None,
-    only: Sequence[str] | None = None,
-    jobs: int = 1,
-    force: bool = False,
-    allow_disconnect: bool = False,
-    forecast_job: ForecastJob | None = None,
-    on_progress: Say = lambda _: None,
-) -> tuple[Run, ...]:
-    """Run the scenarios of a file and write what it asks for.
-
-    Parameters
-    ----------
-    path
-        TOML or YAML.
-    out
-        Write this file, .gpkg or .html, in place of those that the scenarios name.
-    only
-        Names of scenarios; None: all.
-    jobs
-        Scenarios to run at the same time, each in a process of its own.
-    force, allow_disconnect
-        As for `run`.
-    forecast_job
-        Makes the forecast of a job's checkpoint.
-    on_progress
-        Is told what is being done.
-
-    Returns
-    -------
-    tuple of Run
-        In the order of the file.
-    """
-    scenarios = pick_scenarios(read_scenarios(path, needs=["roads"]), list(only or ()) or None)
-    opener, tasks = Opener(forecast_job), []
-    cities: list[tuple[Any, City]] = []
-    for one in scenarios:
-        report = Report()
-        inputs = opener.open(one, report)
-        report.raise_errors(ConfigError, title=f"scenario {one.name!r} cannot be run")
-        key = (one.baseline.roads, one.baseline.history, one.demand, one.seed)
-        city = next((known for other, known in cities if other == key), None)
-        if city is None:
-            city = fit_city(
-                inputs.roads,
-                history=inputs.history,
-                demand=inputs.demand,
-                learn=one.method in ("auto", "learned"),
-                seed=one.seed,
-                say=on_progress,
-            )
-            cities.append((key, city))
-        tasks.append(
-            _Task(one, city, inputs.roads, inputs.forecast, inputs.demand, force, allow_disconnect)
-        )
-    runs: list[Run] = []
-    for result in _run_all(tasks, jobs, on_progress):
-        scenario = tasks[len(runs)].scenario
-        runs.append(Run(result, _write(scenario, result, out)))
-    return _write_together(scenarios, runs, out)
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """One scenario with all it needs."""
-
-    scenario: Scenario
-    city: City
-    roads: STGraph
-    forecast: STGraph | None
-    demand: Demand | None
-    force: bool
-    allow_disconnect: bool
-
-
-def _run_task(task: _Task, say: Say = lambda _: None) -> ScenarioResult:
-    """Return the result of one scenario."""
-    return run(
-        task.scenario,
-        task.roads,
-        task.forecast,
-        demand=task.demand,
-        city=task.city,
-        force=task.force,
-        allow_disconnect=task.allow_disconnect,
-        say=lambda text: say(f"{task.scenario.name}: {text}"),
-    )
-
-
-def _run_all(tasks: list[_Task], jobs: int, say: Say) -> Any:
-    """Yield results in the order of the tasks."""
-    if jobs == 1 or len(tasks) == 1:
-        for task in tasks:
-            yield _run_task(task, say)
-        return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
-        for task, result in zip(tasks, pool.map(_run_task, tasks), strict=True):
-            say(f"{task.scenario.name}: done")
-            yield result
-
-
-def _write(scenario: Scenario, result: ScenarioResult, out: Path | None) -> tuple[Path, ...]:
-    """Write the layers of one run; return the files."""
-    wanted, written = scenario.outputs, []
-    package = out if out is not None and out.suffix == ".gpkg" else None
-    if out is None:
-        package = wanted.geopackage
-    if package is not None:
-        write = registry.load("scenario_sinks", "geopackage")
-        written.append(Path(write(tables(result), package)))
-    if out is None and wanted.dsn is not None:
-        publish = registry.load("scenario_sinks", "postgis")
-        publish(tables(result), wanted.dsn.get_secret_value(), schema=wanted.schema_)
-    return tuple(written)
-
-
-def _write_together(
-    scenarios: Sequence[Scenario], runs: list[Run], out: Path | None
-) -> tuple[Run, ...]:
-    """Write the pages, one for all scenarios that name the same; return all runs."""
-    pages: dict[Path, list[int]] = {}
-    for i, one in enumerate(scenarios):
-        page = out if out is not None and out.suffix != ".gpkg" else None
-        page = one.outputs.report if out is None else page
-        if page is not None:
-            pages.setdefault(page, []).append(i)
-    for page, members in pages.items():
-        write_report([runs[i].result for i in members], page)
-        for i in members:
-            runs[i] = replace(runs[i], outputs=(*runs[i].outputs, page))
-    return tuple(runs)

@@ -139,9 +139,9 @@ def fake_run(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         options["on_progress"]("1 of 1")
         return (SimpleNamespace(result=result, outputs=(Path("a.gpkg"),)),)
 
-    module = ModuleType("stgraph.scenario.running")
+    module = ModuleType("stgraph.scenario.running_files")
     module.run_file = run_file  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "stgraph.scenario.running", module)
+    monkeypatch.setitem(sys.modules, "stgraph.scenario.running_files", module)
     return asked
 
 
