@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,6 +26,12 @@ class Row:
     unit: str
     goal: float | None = None  # None: no goal
     holds: bool | None = None  # None: no goal
+
+
+def data_dir() -> Path:
+    """Return the folder of real data sets: STGRAPH_DATA, or the one beside the repository."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    return Path(os.environ.get("STGRAPH_DATA", beside))
 
 
 def at_most(name: str, value: float, unit: str, goal: float) -> Row:
