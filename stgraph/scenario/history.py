@@ -38,8 +38,9 @@ class History:
 
     @property
     def day(self) -> IntArray:
-        """Number of the day of every hour, (H,)."""
-        return np.asarray((self.hours - self.hours[0]).days, dtype=np.int64)
+        """Number of the local day of every hour, (H,)."""
+        date = self.hours.tz_convert(self.zone).tz_localize(None).normalize()
+        return np.asarray((date - date[0]).days, dtype=np.int64)
 
     def noise(self) -> tuple[Floats, Floats]:
         """Return how much hours of a kind differ from the usual, in speed and flow, (48, E).
@@ -68,23 +69,18 @@ def build_history(traffic: SegmentTraffic) -> History:
 
     Notes
     -----
+    Speeds are those of all vehicles of an hour, of where they are (space means): flow / density of
+    the steps that have both; where no flow is known, of the mean time.
+
     Without `capacity_share`, a segment was closed in hours without any flow in which it usually
     has some.
     """
     hours, hour_of = full_hours(traffic.time, traffic.zone)
     size = np.bincount(hour_of, minlength=len(hours))
     whole = np.flatnonzero(size == size.max())
-    with np.errstate(divide="ignore", invalid="ignore"):
-        density = np.where(traffic.flow_vph > 0, traffic.flow_vph / traffic.speed_kmh, 0.0)
-    known = np.isfinite(traffic.flow_vph)
-    flow = _mean(np.where(known, traffic.flow_vph, np.nan), hour_of, len(hours))
-    density_mean = _mean(np.where(known, density, np.nan), hour_of, len(hours))
-    plain = _mean(traffic.speed_kmh, hour_of, len(hours))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        speed = np.where(density_mean > 0, flow / density_mean, np.nan)
-    speed = np.where(np.isfinite(flow), speed, plain)
-    local = hours[whole].tz_convert(traffic.zone)
-    kind = local.hour.to_numpy() + 24 * (local.dayofweek.to_numpy() >= 5)
+    flow = _mean(traffic.flow_vph, hour_of, len(hours))
+    speed = _mean_speed(traffic, hour_of, len(hours))
+    kind = kinds_of(hours[whole], traffic.zone)
     speed, flow = speed[whole], flow[whole]
     usual_flow = by_kind(flow, kind)
     if traffic.capacity_share is None:
@@ -94,6 +90,13 @@ def build_history(traffic: SegmentTraffic) -> History:
     return History(
         hours[whole], traffic.zone, kind, speed, flow, share, by_kind(speed, kind), usual_flow
     )
+
+
+def kinds_of(time: pd.DatetimeIndex, zone: str) -> IntArray:
+    """Return the kinds of instants: 0..23 on working days, 24..47 on Saturdays and Sundays."""
+    local = time.tz_convert(zone)
+    is_weekend = local.day_of_week.to_numpy() >= 5
+    return np.asarray(local.hour.to_numpy() + 24 * is_weekend, dtype=np.int64)
 
 
 def by_kind(values: Floats, kind: IntArray) -> Floats:
@@ -111,6 +114,20 @@ def by_kind(values: Floats, kind: IntArray) -> Floats:
 def is_shut(share: Floats) -> BoolArray:
     """Tell where a segment counts as closed."""
     return np.asarray(share < _SHUT)
+
+
+def _mean_speed(traffic: SegmentTraffic, hour_of: IntArray, n_hours: int) -> Floats:
+    """Return space-mean speeds of every hour, (H, E); NaN where nobody drove."""
+    speed, flow = traffic.speed_kmh, traffic.flow_vph
+    pace = np.divide(1.0, speed, out=np.full(speed.shape, np.nan), where=speed > 0)
+    density = np.where(flow == 0, 0.0, flow * pace)  # nobody is anywhere, whatever the speed
+    total = _mean(density, hour_of, n_hours)
+    passing = _mean(np.where(np.isfinite(density), flow, np.nan), hour_of, n_hours)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weighted = np.where(total > 0, passing / total, np.nan)
+        plain = 1.0 / _mean(pace, hour_of, n_hours)
+    counted = np.isfinite(_mean(flow, hour_of, n_hours))
+    return np.where(counted, weighted, plain)
 
 
 def _mean(values: Floats, hour_of: IntArray, n_hours: int) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stgraph.graph import STGraph
+from stgraph.graph import IntArray, STGraph
 from stgraph.report import Report
 
 Floats = npt.NDArray[np.float64]
 
-_SPEED_UNITS = {"km/h": 1.0, "kmh": 1.0, "kph": 1.0, "mph": 1.609344, "m/s": 3.6}
+_SPEED_UNITS = {"km/h": 1.0, "kmh": 1.0, "kph": 1.0, "mph": 1.609344, "mi/h": 1.609344, "m/s": 3.6}
+_SHARE = "capacity_factor"
 _FLOW_UNIT = re.compile(r"(?:veh|vehicles?|cars?)\s*/\s*(?:(\d+(?:\.\d+)?)\s*)?(h|hour|min)")
 _BAND = re.compile(r"_q\d+$")
 
@@ -45,8 +47,9 @@ def read_traffic(
     ----------
     graph
         Segments as nodes, indexed by their ids, with a feature in km/h, mph or m/s, and perhaps
-        one in vehicles per time. Of a forecast, its mean counts. A feature `capacity_factor`
-        (0 to 1, or in %) says which part of the capacity was open.
+        one in vehicles per time. Of several those named `speed` and `flow` count, else targets,
+        else the first; of a forecast, its mean. A feature `capacity_factor` (0 to 1, or in %)
+        says which part of the capacity was open.
     segment_id
         (E,) ids of the segments that are wanted; ids are compared as text.
     report
@@ -54,13 +57,17 @@ def read_traffic(
     where
         What the graph is, for messages.
     """
-    speed, flow = _find(graph, _SPEED_UNITS.get), _find(graph, _per_hour)
+    speed, flow = _find(graph, "speed", _per_kmh), _find(graph, "flow", _per_hour)
     if speed is None:
         units = {f.name: f.unit for f in graph.features}
-        report.error(where, f"has no speeds; its features are {units}", "give one in km/h or mph")
+        report.error(
+            where,
+            f"has no speeds; its features are {units}",
+            'give one in km/h or mph, or say so: units = {speed = "km/h"}',
+        )
     if not graph.n_steps:
         report.error(where, "has no steps", "give one with values over time")
-    if report.errors or speed is None:
+    if speed is None or not graph.n_steps:
         return None
     ids = pd.Index([str(name) for name in graph.node_ids])
     at = ids.get_indexer(pd.Index([str(int(one)) for one in segment_id]))
@@ -75,39 +82,54 @@ def read_traffic(
     if unknown:
         what = f"nothing is known of {unknown} of {len(at)} segments"
         report.warning(where, what, "they have no values", count=unknown)
-    share = [i for i, f in enumerate(graph.features) if f.name == "capacity_factor"]
-    part = _values(graph, (share[0], 1.0), at) if share else None
-    if part is not None and np.nanmax(part, initial=0.0) > 1.5:
-        part = part / 100.0
     nothing = np.full((graph.n_steps, len(at)), np.nan)
     return SegmentTraffic(
         graph.time,
         graph.zone,
         _values(graph, speed, at),
         nothing if flow is None else _values(graph, flow, at),
-        part,
+        _open_share(graph, at),
     )
 
 
-def _find(graph: STGraph, factor_of: Any) -> tuple[int, float] | None:
-    """Return the first feature whose unit is known, with its factor; bands do not count."""
-    for position, feature in enumerate(graph.features):
-        factor = factor_of(feature.unit.strip())
-        if factor is not None and not _BAND.search(feature.name):
-            return position, factor
-    return None
+def _find(
+    graph: STGraph, name: str, factor_of: Callable[[str], float | None]
+) -> tuple[int, float] | None:
+    """Return the feature of a quantity, with the factor of its unit; bands do not count."""
+    found = [
+        (feature.name != name, feature.role != "target", position, factor)
+        for position, feature in enumerate(graph.features)
+        if (factor := factor_of(feature.unit.strip().lower())) is not None
+        and not _BAND.search(feature.name)
+    ]
+    return min(found)[2:] if found else None
+
+
+def _per_kmh(unit: str) -> float | None:
+    """Return what a unit of speed is in km/h."""
+    return _SPEED_UNITS.get(unit)
 
 
 def _per_hour(unit: str) -> float | None:
     """Return what a unit of flow is in vehicles per hour."""
-    found = _FLOW_UNIT.fullmatch(unit.strip().lower())
+    found = _FLOW_UNIT.fullmatch(unit)
     if found is None:
         return None
     hours = float(found[1] or 1) / (60.0 if found[2] == "min" else 1.0)
     return 1.0 / hours
 
 
-def _values(graph: STGraph, feature: tuple[int, float], at: Any) -> Floats:
+def _open_share(graph: STGraph, at: IntArray) -> Floats | None:
+    """Return which part of the capacity was open, (T, E); None where nothing says it."""
+    for position, feature in enumerate(graph.features):
+        if feature.name == _SHARE:
+            part = _values(graph, (position, 1.0), at)
+            in_percent = feature.unit.strip() == "%" or bool((np.nan_to_num(part) > 1.5).any())
+            return part / 100.0 if in_percent else part
+    return None
+
+
+def _values(graph: STGraph, feature: tuple[int, float], at: IntArray) -> Floats:
     """Return the values of one feature, (T, E), NaN where it is not observed."""
     position, factor = feature
     values = np.where(graph.mask[:, :, position], graph.values[:, :, position], np.nan)

@@ -9,7 +9,7 @@ import pandas as pd
 from stgraph.errors import ConfigError
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
-from stgraph.scenario.history import History
+from stgraph.scenario.history import History, kinds_of
 from stgraph.scenario.opening import find_steps
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.streets import Streets
@@ -37,8 +37,7 @@ def usual_forecast(
     report = Report()
     time = find_steps(scenario, None, report)
     report.raise_errors(ConfigError, title=f"scenario {scenario.name!r} cannot be run")
-    local = time.tz_convert(history.zone)
-    kind = local.hour.to_numpy() + 24 * (local.dayofweek.to_numpy() >= 5)
+    kind = kinds_of(time, history.zone)
     values = np.stack([history.usual_speed[kind], history.usual_flow[kind]], axis=-1)
     nodes = gpd.GeoDataFrame(
         {"kind": "segment"},
