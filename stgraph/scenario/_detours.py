@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from scipy.sparse.csgraph import dijkstra
 
 from stgraph.graph import BoolArray, IntArray
-from stgraph.scenario._routes import Routes, build_routes
+from stgraph.scenario._routes import Routes, build_routes, grow_trees
 from stgraph.scenario.turns import TurnNetwork
 
 Float64s = npt.NDArray[np.float64]
@@ -29,48 +28,6 @@ class Trips(NamedTuple):
     origin: IntArray  # (P,) positions of junctions
     end: IntArray  # (P,)
     vph: Float64s  # (P,)
-
-
-@dataclass(frozen=True, eq=False)
-class Trees:
-    """Shortest ways from some nodes."""
-
-    routes: Routes
-    origins: IntArray  # (U,) nodes
-    minutes: Float64s  # (U, n_nodes)
-    before: IntArray  # (U, n_nodes) the node before, negative at the origin
-
-    def links_to(self, row: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
-        """Return the links on the ways to some ends: which way, and which segment.
-
-        Parameters
-        ----------
-        row
-            (P,) positions of the origins.
-        end
-            (P,) nodes; those that cannot be reached have no links.
-        """
-        n, link_of = self.routes.net.n_nodes, self.routes.net.link_of
-        source = np.repeat(np.arange(n), np.diff(self.routes.matrix.indptr))
-        code = source * n + self.routes.matrix.indices  # rising, as rows and columns are sorted
-        which, node = np.arange(len(end)), np.asarray(end)
-        ways, links = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        while len(which):
-            before = self.before[row[which], node].astype(np.int64)
-            moved = before >= 0
-            which, node, before = which[moved], node[moved], before[moved]
-            link = link_of[self.routes.link[np.searchsorted(code, before * n + node)]]
-            is_segment = link >= 0
-            ways.append(which[is_segment])
-            links.append(link[is_segment])
-            node = before
-        return np.concatenate(ways), np.concatenate(links)
-
-
-def grow_trees(routes: Routes, origins: IntArray) -> Trees:
-    """Search the shortest ways from some nodes."""
-    minutes, before = dijkstra(routes.matrix, indices=origins, return_predecessors=True)
-    return Trees(routes, origins, np.asarray(minutes), np.asarray(before))
 
 
 def find_trips(

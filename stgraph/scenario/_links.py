@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import dijkstra
 from stgraph.graph import BoolArray, IntArray
 from stgraph.scenario._microworld import STEP_S, Floats, Links
 from stgraph.scenario.editing import RoadState
+from stgraph.scenario.turns import with_turns_back
 
 
 class Timetable(NamedTuple):
@@ -64,7 +65,10 @@ def build_network(
     parts = _Parts(source, target, n_junctions, length_m, states, used)
     entry, exit_ = np.full(len(source), -1), np.full(len(source), -1)
     entry[used] = np.arange(len(used))
-    end_of = _open_up(parts, used)
+    banned = [
+        with_turns_back(source, target, state.banned_turns, state.is_open) for state in states
+    ]
+    end_of = _open_up(parts, used, banned)
     exit_[used] = _split_parallel(parts, len(used))
     nodes, ends = np.unique([*parts.source, *parts.target], return_inverse=True)
     place = np.full(parts.n_nodes, -1)
@@ -158,13 +162,13 @@ class _Parts:
         self.is_open.append(is_open)
 
 
-def _open_up(parts: _Parts, used: IntArray) -> IntArray:
+def _open_up(parts: _Parts, used: IntArray, banned_turns: Sequence[IntArray]) -> IntArray:
     """Give every turn a link of its own where some are forbidden; return where trips end."""
     end_of = np.arange(parts.n_nodes)
     position = {int(segment): k for k, segment in enumerate(used)}
     banned = [
-        {(position[a], position[b]) for a, b in state.banned_turns.T if {a, b} <= position.keys()}
-        for state in parts.states
+        {(position[a], position[b]) for a, b in turns.T if {a, b} <= position.keys()}
+        for turns in banned_turns
     ]
     source, target = np.array(parts.source), np.array(parts.target)
     every = {pair for pairs in banned for pair in pairs if target[pair[0]] == source[pair[1]]}

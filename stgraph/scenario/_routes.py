@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from stgraph.errors import InputError
 from stgraph.graph import BoolArray, IntArray, STGraph
-from stgraph.scenario.turns import TurnNetwork, expand
+from stgraph.scenario.turns import TurnNetwork, expand, with_turns_back
 
 Values: TypeAlias = npt.NDArray[np.floating[Any]]  # of either precision
 
@@ -25,6 +27,18 @@ class Routes:
     minutes: Values  # (E',) inf where nobody may drive
     matrix: csr_array  # (n_nodes, n_nodes) minutes; of parallel links the fastest
     link: IntArray  # (nnz,) the link of each entry of the matrix
+
+    @cached_property
+    def _code(self) -> IntArray:
+        """(nnz,) of the entries of the matrix, rising: from which node to which."""
+        n = self.net.n_nodes
+        source = np.repeat(np.arange(n), np.diff(self.matrix.indptr))
+        return np.asarray(source * n + self.matrix.indices)
+
+    def links_between(self, source: IntArray, target: IntArray) -> IntArray:
+        """Return the segments that lead from nodes to nodes next to them, -1 for connectors."""
+        entry = np.searchsorted(self._code, source * self.net.n_nodes + target)
+        return self.net.link_of[self.link[entry]]
 
     def from_junctions(self, junctions: IntArray) -> Values:
         """Return minutes from some junctions to every node, (n, n_nodes); inf: no way."""
@@ -96,7 +110,60 @@ def build_routes(net: TurnNetwork, minutes: Values) -> Routes:
     return Routes(net, cost, csr_array(parts, shape=shape), link)
 
 
-def expanded(roads: STGraph, banned: IntArray) -> TurnNetwork:
-    """Return the network of some roads, split where turns are forbidden."""
+def expanded(roads: STGraph, banned: IntArray, is_open: BoolArray | None = None) -> TurnNetwork:
+    """Return the network of some roads, split where turns are forbidden or would evade that.
+
+    Segments that are not open stay in it; their times have to be infinite.
+    """
     source, target = roads.edge_index
+    banned = with_turns_back(source, target, banned, is_open)
     return expand(source, target, roads.n_nodes, banned)
+
+
+def forbidden_turns(roads: STGraph) -> IntArray:
+    """Return the turns that some roads forbid, (2, K) positions of known segments."""
+    given = np.asarray(roads.provenance.get("restrictions", []), dtype=np.int64).reshape(-1, 2)
+    ids = np.arange(roads.n_edges)
+    if roads.edges is not None and "segment_id" in roads.edges:
+        ids = roads.edges["segment_id"].to_numpy()
+    found = pd.Index(ids).get_indexer(pd.Index(given.ravel())).reshape(-1, 2).T
+    return np.asarray(found[:, (found >= 0).all(axis=0)], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """Shortest ways from some nodes."""
+
+    routes: Routes
+    origins: IntArray  # (U,) nodes
+    minutes: Values  # (U, n_nodes)
+    before: IntArray  # (U, n_nodes) the node before, negative at the origin
+
+    def links_to(self, row: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
+        """Return the links on the ways to some ends: which way, and which segment.
+
+        Parameters
+        ----------
+        row
+            (P,) positions of the origins.
+        end
+            (P,) nodes; those that cannot be reached have no links.
+        """
+        which, node = np.arange(len(end)), np.asarray(end)
+        ways, links = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        while len(which):
+            before = self.before[row[which], node].astype(np.int64)
+            moved = before >= 0
+            which, node, before = which[moved], node[moved], before[moved]
+            link = self.routes.links_between(before, node)
+            is_segment = link >= 0
+            ways.append(which[is_segment])
+            links.append(link[is_segment])
+            node = before
+        return np.concatenate(ways), np.concatenate(links)
+
+
+def grow_trees(routes: Routes, origins: IntArray) -> Trees:
+    """Search the shortest ways from some nodes."""
+    minutes, before = dijkstra(routes.matrix, indices=origins, return_predecessors=True)
+    return Trees(routes, origins, np.asarray(minutes), np.asarray(before))

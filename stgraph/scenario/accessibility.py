@@ -189,7 +189,7 @@ class _Reach:
         self.lines = roads.edges.geometry.to_crs(self.crs).to_numpy()
         self.minutes = segment_minutes(lengths(roads), speed_kmh, is_open)
         self.km = lengths(roads) / 1000.0
-        self.routes = build_routes(expanded(roads, banned), self.minutes)
+        self.routes = build_routes(expanded(roads, banned, is_open), self.minutes)
 
     def area(
         self, junction: int, limit: float, buffer_m: float

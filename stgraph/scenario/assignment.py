@@ -15,11 +15,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse.csgraph import dijkstra
 
 from stgraph.graph import IntArray, STGraph
-from stgraph.scenario._routes import Routes, build_routes, expanded
+from stgraph.scenario._routes import build_routes, expanded
 from stgraph.scenario.equilibrium import solve_equilibrium
+from stgraph.scenario.loading import load_quickest
 from stgraph.scenario.states import RoadState
 from stgraph.scenario.turns import TurnNetwork
 from stgraph.scenario.vdf import VDF
@@ -66,6 +66,9 @@ class Assignment:
         How they choose.
     seed
         Of the errors of reactive drivers; they are the same on all states of the network.
+    heir
+        (E,) positions of the segments whose errors are made, too: parts of a split street are
+        misjudged as the street is. None: each its own.
     """
 
     def __init__(
@@ -76,27 +79,30 @@ class Assignment:
         drivers: Drivers,
         *,
         seed: int = 0,
+        heir: IntArray | None = None,
     ) -> None:
         self.roads = roads
         self.vdf = vdf
         self.junctions = np.asarray(junctions, dtype=np.int64)
         self.drivers = drivers
         self.seed = seed
+        self.heir = np.arange(roads.n_edges) if heir is None else heir
         self._nets: dict[bytes, TurnNetwork] = {}
 
     def load(self, state: RoadState, trips: npt.NDArray[np.floating[Any]]) -> Loaded:
         """Return the flows of some trips, (Z, Z) per hour, on a state of the network."""
-        net = self._net(state.banned_turns)
+        net = self._net(state)
         wanted = trips.astype(np.float64)
         if self.drivers.kind == "equilibrium":
             return self._settle(net, state, wanted)
         return self._react(net, state, wanted)
 
-    def _net(self, banned: IntArray) -> TurnNetwork:
-        """Return the network with some turns forbidden, made once."""
-        key = np.ascontiguousarray(banned).tobytes()
+    def _net(self, state: RoadState) -> TurnNetwork:
+        """Return the network with the turns of a state forbidden, made once."""
+        banned = np.ascontiguousarray(state.banned_turns)
+        key = banned.tobytes() + (state.is_open.tobytes() if banned.size else b"")
         if key not in self._nets:
-            self._nets[key] = expanded(self.roads, banned)
+            self._nets[key] = expanded(self.roads, banned, state.is_open)
         return self._nets[key]
 
     def _settle(self, net: TurnNetwork, state: RoadState, trips: Floats) -> Loaded:
@@ -122,7 +128,7 @@ class Assignment:
         unserved = np.zeros_like(trips)
         for n in range(drivers.n_rounds):
             times = np.where(state.is_open, self.vdf.minutes(flow, state), np.inf)
-            seen = times * np.exp(drivers.spread * rng.standard_normal(E))
+            seen = times * np.exp(drivers.spread * rng.standard_normal(E)[self.heir])
             chosen, unserved = load_quickest(
                 build_routes(net, np.maximum(seen, 1e-6)), self.junctions, trips
             )
@@ -133,60 +139,6 @@ class Assignment:
         flow = total / (drivers.n_rounds - drivers.n_settling)
         minutes = np.where(state.is_open, self.vdf.minutes(flow, state), np.inf)
         return Loaded(flow, minutes, unserved)
-
-
-def load_quickest(routes: Routes, junctions: IntArray, trips: Floats) -> tuple[Floats, Floats]:
-    """Return the flows of trips that all take the quickest way, and the trips that have none.
-
-    Parameters
-    ----------
-    routes
-        A network with times.
-    junctions
-        (Z,) positions of junctions.
-    trips
-        (Z, Z) per hour, from row to column.
-
-    Returns
-    -------
-    tuple
-        (E,) vehicles per hour on the segments, and (Z, Z) trips without a way.
-    """
-    net = routes.net
-    starts, row = np.unique(junctions, return_inverse=True)
-    minutes, before = dijkstra(routes.matrix, indices=starts, return_predecessors=True)
-    # what has to get to each node, per origin
-    owed = np.zeros((len(starts), net.n_nodes))
-    ends = net.end_of[junctions]
-    lost = ~np.isfinite(minutes[row][:, ends]) & (junctions[:, None] != junctions[None, :])
-    unserved = np.where(lost, trips, 0.0)
-    np.add.at(owed, (row[:, None], ends[None, :]), np.where(lost, 0.0, trips))
-    owed[np.arange(len(starts)), net.end_of[starts]] = 0.0
-    carried = _gather(owed, minutes, before.astype(np.int64))
-    # each node is entered by the link from the node before it
-    source = np.repeat(np.arange(net.n_nodes), np.diff(routes.matrix.indptr))
-    code = source * net.n_nodes + routes.matrix.indices
-    at, node = np.nonzero(carried)
-    entry = np.searchsorted(code, before[at, node].astype(np.int64) * net.n_nodes + node)
-    link = net.link_of[routes.link[entry]]
-    used = link >= 0
-    n_segments = int(net.link_of.max()) + 1 if len(net.link_of) else 0
-    flow = np.bincount(link[used], carried[at, node][used], minlength=n_segments)
-    return flow.astype(np.float64), unserved
-
-
-def _gather(owed: Floats, minutes: Floats, before: IntArray) -> Floats:
-    """Return how much enters every node on the way to where it is owed, (U, n_nodes)."""
-    far_first = np.argsort(-minutes, axis=1, kind="stable")
-    rows = np.arange(len(owed))
-    carried = owed.copy()
-    for rank in range(owed.shape[1] - 1):
-        node = far_first[:, rank]
-        previous = before[rows, node]
-        on = (previous >= 0) & (carried[rows, node] > 0)
-        carried[rows[on], previous[on]] += carried[rows[on], node[on]]
-    carried[before < 0] = 0.0  # nobody enters where trips begin
-    return carried
 
 
 class DriverFit(NamedTuple):

@@ -139,11 +139,11 @@ class _Before:
         found = np.asarray(values, dtype=np.float64)[:, self.heir]
         return np.where(self.edited.parent >= 0, found, np.nan)
 
-    def net(self, banned: IntArray) -> TurnNetwork:
+    def net(self, banned: IntArray, is_open: BoolArray) -> TurnNetwork:
         """Return the network with some forbidden turns."""
-        key = np.ascontiguousarray(banned).tobytes()
+        key = np.ascontiguousarray(banned).tobytes() + (is_open.tobytes() if banned.size else b"")
         if key not in self.nets:
-            self.nets[key] = expanded(self.edited.roads, banned)
+            self.nets[key] = expanded(self.edited.roads, banned, is_open)
         return self.nets[key]
 
     def solve(
@@ -177,8 +177,8 @@ class _Before:
             change, lost = np.zeros(len(flow)), 0.0
         else:
             trips, removed = find_trips(
-                self.net(self.banned), self.edited.roads.edge_index, before, known, leaving,
-                reach_min=reach_min, n_places=n_places,
+                self.net(self.banned, self.is_open), self.edited.roads.edge_index, before, known,
+                leaving, reach_min=reach_min, n_places=n_places,
             )  # fmt: skip
             open_to_them = state.is_open & ~(leaving > 0)
             added, unserved = self._spread(
@@ -201,7 +201,7 @@ class _Before:
         n_iterations: int,
     ) -> tuple[Float64s, Float64s]:
         """Put trips onto the network of a state."""
-        net = self.net(state.banned_turns)
+        net = self.net(state.banned_turns, is_open)
         return spread_trips(net, trips, times, remaining, is_open, n_iterations=n_iterations)
 
     def _slowing(self, state: RoadState, known: Float64s, total: Float64s) -> Float64s:

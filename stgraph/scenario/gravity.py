@@ -18,7 +18,7 @@ from stgraph.report import Report
 from stgraph.scenario.balancing import furness
 from stgraph.scenario.counts import Counts, FitQuality, measure_fit
 from stgraph.scenario.demand import Demand, check_size
-from stgraph.scenario.loading import Routes, find_routes
+from stgraph.scenario.loading import ZoneRoutes, find_routes
 from stgraph.scenario.mixing import fit_mix
 from stgraph.scenario.week import Floats, fill_periods
 from stgraph.scenario.weighing import WeightedZones, fit_weights, weigh_zones
@@ -233,7 +233,7 @@ def _check(
 class _Model:
     """Trips by deterrence, and their flows on the counted links."""
 
-    routes: Routes
+    routes: ZoneRoutes
     counts: Counts
     ends: tuple[Floats, Floats]
     guess: Callable[[Counts], tuple[Floats, Floats]] | None  # of weights to be found by counts
@@ -351,7 +351,7 @@ def _lowest(tried: Floats, errors: Floats) -> float:
 # ---------------------------------------------------------------- what comes out
 
 
-def _tell_closed(routes: Routes, found: WeightedZones, report: Report) -> None:
+def _tell_closed(routes: ZoneRoutes, found: WeightedZones, report: Report) -> None:
     """Note zones that no way leads to or from."""
     lost = ~np.isfinite(routes.minutes)
     if lost.any():
@@ -395,7 +395,7 @@ def _demand(
 
 def _describe(
     demand: Demand,
-    routes: Routes,
+    routes: ZoneRoutes,
     counts: Counts,
     amounts: Floats,
     flows: Floats,

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
 from stgraph.errors import DataError
 from stgraph.graph import IntArray, STGraph
+from stgraph.scenario._routes import (
+    Routes,
+    Trees,
+    build_routes,
+    expanded,
+    forbidden_turns,
+    grow_trees,
+)
+from stgraph.scenario.turns import TurnNetwork
 from stgraph.scenario.week import Floats
 
 _SLOWEST_KMH = 1.0
@@ -34,7 +42,7 @@ def free_minutes(roads: STGraph) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Routes:
+class ZoneRoutes:
     """The quickest routes between all zones, one or several for each pair.
 
     Called with trips it is the simplest assignment there is: nobody reacts to traffic.
@@ -68,13 +76,13 @@ def find_routes(
     n_draws: int = 1,
     spread: float = 0.25,
     seed: int = 0,
-) -> Routes:
+) -> ZoneRoutes:
     """Find the quickest routes between zones.
 
     Parameters
     ----------
     roads
-        Junctions as nodes, segments as edges. Forbidden turns are not looked at.
+        Junctions as nodes, segments as edges; their forbidden turns are not made.
     junctions
         (Z,) positions of the zones' junctions.
     minutes
@@ -89,7 +97,7 @@ def find_routes(
 
     Returns
     -------
-    Routes
+    ZoneRoutes
         `minutes` are means over the draws, on the times without errors.
     """
     times = free_minutes(roads) if minutes is None else np.asarray(minutes, dtype=np.float64)
@@ -98,49 +106,77 @@ def find_routes(
             f"`minutes`: shape {times.shape} with {int((~(times > 0)).sum())} that are not above 0;"
             f" give ({roads.n_edges},) travel times above 0"
         )
+    net = expanded(roads, forbidden_turns(roads), np.isfinite(times))
     rng = np.random.default_rng(seed)
     share: csr_array | None = None
     total = np.zeros((len(junctions), len(junctions)))
     for draw in range(n_draws):
         error = np.exp(spread * rng.standard_normal(len(times))) if draw else 1.0
-        steps = _route_edges(roads, junctions, times * error)
+        steps = _route_segments(net, junctions, times * error)
         share = steps if share is None else share + steps
         used = np.where(np.isfinite(times), times, 0.0)
         total += (steps @ used).reshape(total.shape)
     assert share is not None, "`n_draws` is at least 1"  # noqa: S101
     mean = total / n_draws
     lost = (mean == 0) & (junctions[:, None] != junctions)
-    return Routes(np.where(lost, np.inf, mean), csr_array(share / n_draws))
+    return ZoneRoutes(np.where(lost, np.inf, mean), csr_array(share / n_draws))
 
 
-def _route_edges(roads: STGraph, junctions: IntArray, times: Floats) -> csr_array:
+def _route_segments(net: TurnNetwork, junctions: IntArray, times: Floats) -> csr_array:
     """Return which segments the quickest route of every pair uses, as (Z * Z, E) ones."""
-    n, n_zones = roads.n_nodes, len(junctions)
-    source, target = roads.edge_index
-    # of parallel segments the quickest one is driven
-    order = np.lexsort((np.arange(len(times)), times, target, source))
-    order = order[np.isfinite(times[order])]
-    pair = source[order] * n + target[order]
-    first = np.r_[True, pair[1:] != pair[:-1]] if len(pair) else np.zeros(0, dtype=bool)
-    edge, pair = order[first], pair[first]
-    graph = csr_array((times[edge], (source[edge], target[edge])), shape=(n, n))
-    starts, start_of = np.unique(junctions, return_inverse=True)
-    found = dijkstra(graph, indices=starts, return_predecessors=True)
-    before = np.asarray(found[1], dtype=np.int64)
-    # all routes are walked back at once, a segment at a time
-    rows = np.arange(n_zones * n_zones)
-    origin = np.repeat(start_of, n_zones)
-    at = np.tile(np.asarray(junctions, dtype=np.int64), n_zones)
-    pairs, used = [], []
-    while len(rows):
-        previous = before[origin, at]
-        moving = previous >= 0
-        rows, origin = rows[moving], origin[moving]
-        at, previous = at[moving], previous[moving]
-        pairs.append(rows)
-        used.append(edge[np.searchsorted(pair, previous * n + at)])
-        at = previous
-    i = np.concatenate(pairs) if pairs else np.zeros(0, dtype=np.int64)
-    j = np.concatenate(used) if used else np.zeros(0, dtype=np.int64)
-    ones = np.ones(len(i), dtype=np.float64)
-    return csr_array((ones, (i, j)), shape=(n_zones * n_zones, roads.n_edges))
+    n_zones = len(junctions)
+    starts, row = np.unique(junctions, return_inverse=True)
+    trees = grow_trees(build_routes(net, times), starts)
+    pair, segment = trees.links_to(np.repeat(row, n_zones), np.tile(net.end_of[junctions], n_zones))
+    shape = (n_zones * n_zones, len(times))
+    return csr_array((np.ones(len(pair)), (pair, segment)), shape=shape)
+
+
+def load_quickest(routes: Routes, junctions: IntArray, trips: Floats) -> tuple[Floats, Floats]:
+    """Return the flows of trips that all take the quickest way, and the trips that have none.
+
+    Parameters
+    ----------
+    routes
+        A network with times.
+    junctions
+        (Z,) positions of junctions.
+    trips
+        (Z, Z) per hour, from row to column.
+
+    Returns
+    -------
+    tuple
+        (E,) vehicles per hour on the segments, and (Z, Z) trips without a way.
+    """
+    net = routes.net
+    starts, row = np.unique(junctions, return_inverse=True)
+    trees = grow_trees(routes, starts)
+    ends = net.end_of[junctions]
+    away = junctions[:, None] != junctions[None, :]
+    lost = away & ~np.isfinite(trees.minutes[row][:, ends])
+    # what has to get to each node, per origin
+    owed = np.zeros((len(starts), net.n_nodes))
+    np.add.at(owed, (row[:, None], ends[None, :]), np.where(away & ~lost, trips, 0.0))
+    carried = _gather(owed, trees)
+    at, node = np.nonzero(carried)
+    link = routes.links_between(trees.before[at, node].astype(np.int64), node)
+    used = link >= 0
+    flow = np.bincount(link[used], carried[at, node][used], minlength=len(routes.minutes))
+    n_segments = int((net.link_of >= 0).sum())
+    return flow[:n_segments].astype(np.float64), np.where(lost, trips, 0.0)
+
+
+def _gather(owed: Floats, trees: Trees) -> Floats:
+    """Return how much enters every node on the way to where it is owed, (U, n_nodes)."""
+    # connectors take no time: of nodes that are as far the later is behind the earlier one
+    far_first = np.argsort(trees.minutes, axis=1, kind="stable")[:, ::-1]
+    rows = np.arange(len(owed))
+    carried = owed.copy()
+    for rank in range(owed.shape[1] - 1):
+        node = far_first[:, rank]
+        previous = trees.before[rows, node]
+        on = (previous >= 0) & (carried[rows, node] > 0)
+        carried[rows[on], previous[on]] += carried[rows[on], node[on]]
+    carried[trees.before < 0] = 0.0  # nobody enters where trips begin
+    return carried

@@ -81,7 +81,7 @@ def od_times(
         last = roads.n_nodes - 1
         raise InputError(f"`junctions` holds position {int(outside[0])}; there are 0..{last}")
     minutes = segment_minutes(lengths(roads), speed_kmh, is_open)
-    routes = build_routes(expanded(roads, banned), minutes)
+    routes = build_routes(expanded(roads, banned, is_open), minutes)
     origins, row = np.unique(junctions, return_inverse=True)
     found = routes.from_junctions(origins)[row][:, routes.net.end_of[junctions]]
     found[junctions[:, None] == junctions[None, :]] = 0.0

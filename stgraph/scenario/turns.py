@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stgraph.errors import InputError
-from stgraph.graph import IntArray
+from stgraph.graph import BoolArray, IntArray
 
 
 class TurnNetwork(NamedTuple):
@@ -51,8 +51,8 @@ def expand(source: IntArray, target: IntArray, n_junctions: int, banned: IntArra
 
     Notes
     -----
-    Turning back is not forbidden, as in any search from junction to junction. Forbid it by pairs
-    where it must not serve to evade a forbidden turn.
+    Turning back is not forbidden, as in any search from junction to junction. Where it must not
+    serve to evade a forbidden turn, give the pairs of `with_turns_back`.
     """
     source, target, banned = _checked(source, target, n_junctions, banned)
     banned = np.unique(banned[:, target[banned[0]] == source[banned[1]]], axis=1)
@@ -97,6 +97,67 @@ def expand(source: IntArray, target: IntArray, n_junctions: int, banned: IntArra
         np.concatenate([np.arange(len(source)), np.full(len(starts), -1)]),
         end_of,
     )
+
+
+def with_turns_back(
+    source: IntArray, target: IntArray, banned: IntArray, is_open: BoolArray | None = None
+) -> IntArray:
+    """Return forbidden turns together with turns back that would evade them at once.
+
+    Who must not turn left could go straight on, turn back where that street ends, and then turn
+    right. So after a junction with forbidden turns nobody turns back before the first junction
+    where there is a choice, nor at it; at dead ends one may. Elsewhere nobody wants to.
+
+    Parameters
+    ----------
+    source, target, banned
+        As for `expand`.
+    is_open
+        (E,) where one may drive; before a closed street one may turn back. None: everywhere.
+
+    Returns
+    -------
+    IntArray
+        (2, K') pairs of positions of segments; those given come first.
+
+    Notes
+    -----
+    Between two junctions with several segments one cannot tell which is the way back of which:
+    there nothing is added.
+    """
+    n_junctions = int(max(np.max(source, initial=-1), np.max(target, initial=-1))) + 1
+    source, target, banned = _checked(source, target, n_junctions, banned)
+    forbidden = {(a, b) for a, b in banned.T.tolist() if target[a] == source[b]}
+    leaving: dict[int, list[int]] = {}
+    usable = np.arange(len(source)) if is_open is None else np.flatnonzero(is_open)
+    for segment in usable.tolist() if forbidden else []:
+        leaving.setdefault(int(source[segment]), []).append(segment)
+
+    def onwards(segment: int) -> list[int]:
+        """Return the segments that one may go into without turning back."""
+        return [
+            other
+            for other in leaving.get(int(target[segment]), [])
+            if target[other] not in (source[segment], target[segment])
+            and (segment, other) not in forbidden
+        ]
+
+    found = []
+    ahead = sorted({onward for a in {a for a, _ in forbidden} for onward in onwards(a)})
+    seen = set(ahead)
+    while ahead:
+        segment = ahead.pop()
+        on = onwards(segment)
+        back = (
+            [b for b in leaving[int(target[segment])] if target[b] == source[segment]] if on else []
+        )
+        if len(back) == 1:
+            found.append((segment, back[0]))
+        if len(on) == 1 and on[0] not in seen:  # no choice yet
+            seen.add(on[0])
+            ahead.append(on[0])
+    added = np.array(sorted(set(found) - forbidden), dtype=np.int64).reshape(-1, 2)
+    return np.concatenate([banned, added.T], axis=1)
 
 
 def _checked(

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from stgraph.errors import InputError
-from stgraph.scenario.turns import expand
+from stgraph.scenario.turns import expand, with_turns_back
 
 # a cross: 0 west, 1 middle, 2 east, 3 north; every arm both ways
 SOURCE = np.array([0, 1, 1, 2, 1, 3])
@@ -108,3 +108,63 @@ def test_bad_input_is_refused(change, match) -> None:
     given = {"source": SOURCE, "target": TARGET, "n_junctions": 4, "banned": [[0], [4]], **change}
     with pytest.raises(InputError, match=match):
         expand(**given)
+
+
+def two_way(*pairs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return streets in both directions: 2 i leads there, 2 i + 1 back."""
+    ends = np.array([end for a, b in pairs for end in ((a, b), (b, a))])
+    return ends[:, 0], ends[:, 1]
+
+
+def test_nobody_turns_back_at_the_next_junction_to_evade_a_ban() -> None:
+    """Straight on, back, and then right is no way round a forbidden left turn."""
+    # 0 - 1 - 2 - 4 with 3 north of 1, and 5, 6 behind 4
+    source, target = two_way((0, 1), (1, 2), (1, 3), (2, 4), (4, 5), (4, 6))
+    left = [[0], [4]]  # from 0-1 into 1-3
+    pairs = with_turns_back(source, target, left)
+    # 2 is no junction where there is a choice, 4 is
+    assert set(map(tuple, pairs.T.tolist())) == {(0, 4), (2, 3), (6, 7)}
+    found = lengths(source, target, 7, pairs)
+    assert found[0, 3] == pytest.approx(8)  # to 5 or 6, which are dead ends, and back
+    assert lengths(source, target, 7, left)[0, 3] == pytest.approx(4)
+    assert found[2, 3] == pytest.approx(2)
+    assert found[0, 5] == pytest.approx(4)
+
+
+def test_at_dead_ends_one_may_turn_back() -> None:
+    """There is no other way out."""
+    np.testing.assert_array_equal(with_turns_back(SOURCE, TARGET, [[0], [4]]), [[0], [4]])
+
+
+def test_before_a_closed_street_one_may_turn_back() -> None:
+    """Nobody is caught at a junction that a closure makes a dead end."""
+    source, target = two_way((0, 1), (1, 2), (1, 3), (2, 4), (2, 5))
+    pairs = [(0, 4), (2, 3)]  # back at 2
+    np.testing.assert_array_equal(with_turns_back(source, target, [[0], [4]]).T, pairs)
+    is_open = ~np.isin(np.arange(10), [6, 8])
+    found = with_turns_back(source, target, [[0], [4]], is_open)
+    np.testing.assert_array_equal(found, [[0], [4]])
+
+
+def test_without_forbidden_turns_all_may_turn_back() -> None:
+    """Networks without restrictions stay as they are, also where pairs are no turns."""
+    source, target = two_way((0, 1), (1, 2), (1, 3), (2, 4))
+    assert with_turns_back(source, target, np.zeros((2, 0), dtype=int)).shape == (2, 0)
+    assert with_turns_back(source, target, [[0], [6]]).shape == (2, 1)
+
+
+def test_several_streets_between_two_junctions() -> None:
+    """There one may come back another way, and nothing is added."""
+    source, target = two_way((0, 1), (1, 2), (1, 3), (1, 2), (2, 4))
+    assert with_turns_back(source, target, [[0], [4]]).shape == (2, 1)
+
+
+def test_every_pair_of_a_town_still_has_a_way() -> None:
+    """Property: in a grid of two-way streets no single forbidden turn cuts anything off."""
+    rng = np.random.default_rng(1)
+    pairs = [(i, i + 1) for i in range(16) if i % 4 < 3] + [(i, i + 4) for i in range(12)]
+    source, target = two_way(*pairs)
+    meets = np.argwhere((target[:, None] == source) & (source[:, None] != target))
+    for pair in rng.permutation(meets)[:20]:
+        banned = with_turns_back(source, target, pair[:, None])
+        assert np.isfinite(lengths(source, target, 16, banned)).all()
