@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from stgraph.graph import BoolArray
+from stgraph.graph import BoolArray, IntArray
+from stgraph.report import Report
 from stgraph.scenario.assignment import Assignment
 from stgraph.scenario.demand_changes import HourlyDemand
 from stgraph.scenario.diversion import divert
 from stgraph.scenario.fitting import City
-from stgraph.scenario.hours import Cases, HourlyFlows, find_cases, load_hours, to_steps
+from stgraph.scenario.history import kinds_of
+from stgraph.scenario.hours import Cases, HourlyFlows, find_cases, load_hours, step_length, to_steps
 from stgraph.scenario.result import SOURCES, LinkEffects
 from stgraph.scenario.slowing import Hours, by_curve, by_network, is_alike
 from stgraph.scenario.states import Edited, RoadState
@@ -83,7 +86,9 @@ def estimate(
     """
     cases = find_cases(edited, demand)
     vdf = inherit(city.vdf, edited.parent, streets)
-    assignment = Assignment(edited.roads, vdf, demand.junctions, city.drivers, seed=seed)
+    assignment = Assignment(
+        edited.roads, vdf, demand.junctions, city.drivers, seed=seed, heir=_heir(edited)
+    )
     factors = [1.0]
     if len(np.unique(demand.junctions)) * edited.roads.n_nodes <= _QUICK_LABELS:
         factors += [1 / _MORE_TRIPS, _MORE_TRIPS]
@@ -99,6 +104,9 @@ def estimate(
         load_hours(assignment, edited, demand, cases, factor=factor, on_done=count)
         for factor in factors
     ]
+    # where no flow is forecast, the modelled one has to do
+    known = np.isfinite(base.flow).any(axis=0) | (edited.parent < 0)
+    base = replace(base, flow=np.where(known, base.flow, to_steps(flows[0].base, cases, edited)))
     settings = [(one, 1.0, 1.0) for one in flows]  # flows, part that moves, slope of delays
     settings += [(flows[0], 1.0, _STEEPER), (flows[0], 1.0, _FLATTER)]
     if len(flows) == 1:
@@ -114,25 +122,57 @@ def estimate(
         float(flows[0].unserved_base @ hours),
         float(flows[0].unserved_scn @ hours),
     )
-    return Estimate(effects, tuple(member[:2] for member in members[1:]), lost)
+    return Estimate(effects, _others(edited, members), lost)
 
 
-def estimate_diversion(city: City, edited: Edited, streets: Streets, base: Base) -> Estimate:
-    """Return a pattern of what happens, where nothing is known of who drives where."""
+def _others(
+    edited: Edited, members: Sequence[tuple[Steps, Steps, *tuple[object, ...]]]
+) -> tuple[tuple[Steps, Steps], ...]:
+    """Return speeds and flows of all members but the first; NaN where nobody may drive."""
+    gone = _gone(edited)
+    return tuple((member[0] * gone, member[1] * gone) for member in members[1:])
+
+
+def _gone(edited: Edited) -> Steps:
+    """Return 1 where a segment is open in the scenario, NaN elsewhere, (T, E)."""
+    is_open = np.stack([state.is_open for state in edited.periods])[edited.period_of]
+    return np.where(is_open, np.float32(1.0), np.float32(np.nan))
+
+
+def _heir(edited: Edited) -> IntArray:
+    """Return the segment whose drivers' errors are made on each: of parts, that of the street."""
+    return np.where(edited.parent >= 0, edited.parent, np.arange(len(edited.parent)))
+
+
+def estimate_diversion(
+    city: City, edited: Edited, streets: Streets, base: Base, *, zone: str, report: Report
+) -> Estimate:
+    """Return a pattern of what happens, where nothing is known of who drives where.
+
+    Parameters
+    ----------
+    city, edited, streets, base
+        As for `estimate`.
+    zone
+        IANA name of the zone whose full hours are looked at.
+    report
+        Gets what could not be sent round.
+    """
     vdf = inherit(city.vdf, edited.parent, streets)
 
     def minutes(flow: Floats, capacity: Floats, free: Floats) -> Floats:
         load = flow / np.maximum(capacity, 1.0)
         return np.asarray(free * (1.0 + vdf.alpha * load**vdf.beta))
 
-    found = divert(edited, base.speed, base.flow, vdf=minutes, zone="UTC")
+    found = divert(edited, base.speed, base.flow, vdf=minutes, zone=zone)
+    report.extend(found.report)
     speed, flow = found.speed_kmh.astype(np.float32), found.flow_vph.astype(np.float32)
     source = np.full(speed.shape, SOURCES.index("diversion"), dtype=np.int8)
     half = (base.speed + speed) / 2, (base.flow + flow) / 2
     members = [(speed, flow), (half[0].astype(np.float32), half[1].astype(np.float32))]
     effects = assemble(city, edited, base, speed, flow, source, members)
     lost = float(found.unserved_vph.sum() * _step_hours(edited))
-    return Estimate(effects, tuple(members[1:]), (0.0, lost))
+    return Estimate(effects, _others(edited, members), (0.0, lost))
 
 
 def _apply(
@@ -149,9 +189,8 @@ def _apply(
 ) -> tuple[Steps, Steps, npt.NDArray[np.int8]]:
     """Return speeds, flows and sources (T, E) of the scenario from modelled flows."""
     change = moving * flows.change
-    # where no flow is forecast, the modelled one has to do
-    known = np.isfinite(base.flow).any(axis=0)
-    usual = np.where(known, np.nan_to_num(cases.means(base.flow)), flows.base)
+    means = cases.means(base.flow)
+    usual = np.where(np.isfinite(means), means, flows.base)
     hours = _hours(edited, cases, usual, change)
     ratio = by_curve(vdf, hours, slope=slope)
     learned = np.zeros(ratio.shape, dtype=np.bool_)
@@ -169,8 +208,7 @@ def _apply(
     same &= (change == 0).all(axis=1)
     ratio[same] = 1.0
     steps_change = to_steps(change, cases, edited)
-    flow = np.where(known, base.flow, to_steps(flows.base, cases, edited)) + steps_change
-    flow = np.where(edited.parent < 0, to_steps(flows.scn, cases, edited), flow)
+    flow = np.where(edited.parent < 0, to_steps(flows.scn, cases, edited), base.flow + steps_change)
     speed = base.speed / to_steps(ratio, cases, edited)
     new = np.stack(
         [
@@ -249,30 +287,29 @@ def assemble(
         Speeds and flows that would fit as well, the ones above among them.
     """
     status = segment_status(edited)[edited.period_of]
-    is_open = np.stack([state.is_open for state in edited.periods])[edited.period_of]
-    before = np.where(edited.baseline.is_open, 1.0, np.nan)
-    speed_base, flow_base = base.speed * before, base.flow * before
-    gone = np.where(is_open, 1.0, np.nan).astype(np.float32)
-    speed_scn, flow_scn = speed * gone, flow * gone
+    speed_before, flow_before = base.speed.astype(np.float32), base.flow.astype(np.float32)
+    gone = _gone(edited)
     ranges = []
-    for which, usual in ((0, speed_base), (1, flow_base)):
+    for which, usual in ((0, speed_before), (1, flow_before)):
         changes = np.stack([member[which] * gone - usual for member in members])
         ranges += [changes.min(axis=0), changes.max(axis=0)]
-    d_speed, d_flow = speed_scn - speed_base, flow_scn - flow_base
+    d_speed, d_flow = speed * gone - speed_before, flow * gone - flow_before
     noise_speed, noise_flow = _noise(city, edited)
     significant = (np.abs(d_speed) >= _SIGMAS * noise_speed) & _one_sign(ranges[0], ranges[1])
     significant |= (np.abs(d_flow) >= _SIGMAS * noise_flow) & _one_sign(ranges[2], ranges[3])
     # what begins or ends to exist is no noise
-    significant |= is_open != edited.baseline.is_open
+    significant |= np.isfinite(gone) != edited.baseline.is_open[_heir(edited)]
+    # parts of a split street are not there in the baseline, whose forecast they inherit
+    before = np.where(edited.baseline.is_open, np.float32(1.0), np.float32(np.nan))
     return LinkEffects(
-        speed_base=speed_base.astype(np.float32),
-        speed_scn=speed_scn.astype(np.float32),
-        flow_base=flow_base.astype(np.float32),
-        flow_scn=flow_scn.astype(np.float32),
-        d_speed_low=ranges[0].astype(np.float32),
-        d_speed_high=ranges[1].astype(np.float32),
-        d_flow_low=ranges[2].astype(np.float32),
-        d_flow_high=ranges[3].astype(np.float32),
+        speed_base=speed_before * before,
+        speed_scn=speed * gone,
+        flow_base=flow_before * before,
+        flow_scn=flow * gone,
+        d_speed_low=ranges[0] * before,
+        d_speed_high=ranges[1] * before,
+        d_flow_low=ranges[2] * before,
+        d_flow_high=ranges[3] * before,
         significant=np.asarray(significant, dtype=np.bool_),
         status=status,
         source=source,
@@ -295,8 +332,7 @@ def _noise(city: City, edited: Edited) -> tuple[Floats, Floats]:
     root = np.sqrt(np.maximum(n_hours, 1.0))[:, None]
     if city.history is None:
         return np.full((T, E), _NOISE_KMH) / root, np.full((T, E), _NOISE_VPH) / root
-    local = edited.time.tz_convert(city.history.zone)
-    kind = local.hour.to_numpy() + 24 * (local.dayofweek.to_numpy() >= 5)
+    kind = kinds_of(edited.time, city.history.zone)
     out = []
     for noise, usual in zip(city.history.noise(), (_NOISE_KMH, _NOISE_VPH), strict=True):
         own = np.where(np.isfinite(noise), noise, usual)[kind]
@@ -307,6 +343,4 @@ def _noise(city: City, edited: Edited) -> tuple[Floats, Floats]:
 
 def _step_hours(edited: Edited) -> float:
     """Return the length of a step in hours."""
-    if len(edited.time) < 2:
-        return 1.0
-    return float((edited.time[1] - edited.time[0]).total_seconds() / 3600)
+    return step_length(edited.time) / pd.Timedelta(hours=1)

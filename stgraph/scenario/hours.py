@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """The C pairs of an hour and a state of the network that a horizon has.
+    """The C pairs of an hour of a horizon and a state of the network.
 
     Within a case nothing changes, so everything is computed once for it.
     """
@@ -47,18 +47,33 @@ class Cases:
 
 def find_cases(edited: Edited, demand: HourlyDemand) -> Cases:
     """Return the pairs of hour and state of a horizon."""
-    pairs = demand.period_of_step * len(edited.periods) + edited.period_of
-    codes, first, case_of = np.unique(pairs, return_index=True, return_inverse=True)
-    n_hour = max(1, round(pd.Timedelta(hours=1) / _step(edited.time)))
-    earlier = first - n_hour
-    before = np.where(earlier >= 0, case_of[np.maximum(earlier, 0)], np.arange(len(codes)))
-    hour, state = np.divmod(codes, len(edited.periods))
-    return Cases(case_of, hour, state, before)
+    past = _hours_past(edited.time, demand.period_of_step)
+    whole = np.floor(past + 1e-9).astype(np.int64)
+    pairs = np.stack([whole, demand.period_of_step, edited.period_of])
+    _, first, case_of = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+    case_of = case_of.ravel()
+    earlier = first - _steps_per_hour(edited.time)
+    before = np.where(earlier >= 0, case_of[np.maximum(earlier, 0)], np.arange(len(first)))
+    return Cases(case_of, demand.period_of_step[first], edited.period_of[first], before)
 
 
-def _step(time: pd.DatetimeIndex) -> pd.Timedelta:
-    """Return the length of a step; an hour if there is only one."""
-    return time[1] - time[0] if len(time) > 1 else pd.Timedelta(hours=1)
+def _hours_past(time: pd.DatetimeIndex, period_of_step: IntArray) -> Floats:
+    """Return hours since the beginning of some hour, (T,); hours begin where trips change."""
+    change = np.flatnonzero(np.diff(period_of_step)) + 1
+    begin = time[int(change[0]) if len(change) else 0]
+    return np.asarray((time - begin) / pd.Timedelta(hours=1), dtype=np.float64)
+
+
+def _steps_per_hour(time: pd.DatetimeIndex) -> int:
+    """Return how many steps an hour has, at least one."""
+    return max(1, round(pd.Timedelta(hours=1) / step_length(time)))
+
+
+def step_length(time: pd.DatetimeIndex) -> pd.Timedelta:
+    """Return the length of a step; an hour if there is only one and nothing says it."""
+    if len(time) > 1:
+        return time[1] - time[0]
+    return pd.Timedelta(hours=1) if time.freq is None else pd.Timedelta(time.freq)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +148,10 @@ def to_steps(values: Floats, cases: Cases, edited: Edited) -> Floats:
     Between the middles of two hours in which the same holds on the network they are interpolated.
     """
     T = len(edited.time)
-    n_hour = max(1, round(pd.Timedelta(hours=1) / _step(edited.time)))
-    steps = np.arange(T)
-    # where in its hour a step lies: from -1/2 to 1/2
-    change = np.r_[True, np.diff(cases.hour[cases.case_of]) != 0]
-    place = steps - np.maximum.accumulate(np.where(change, steps, 0))
-    off = np.minimum((place + 0.5) / n_hour, 1.0) - 0.5
+    n_hour, steps = _steps_per_hour(edited.time), np.arange(T)
+    # where in its hour the middle of a step lies, from -1/2 to 1/2
+    past = _hours_past(edited.time, cases.hour[cases.case_of])
+    off = (past + step_length(edited.time) / pd.Timedelta(hours=2)) % 1.0 - 0.5
     other = steps + np.where(off > 0, n_hour, -n_hour)
     inside = (other >= 0) & (other < T)
     other = np.clip(other, 0, T - 1)

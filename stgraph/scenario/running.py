@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from pandas.tseries.frequencies import to_offset
 
 from stgraph.errors import ConfigError, DataError
 from stgraph.graph import STGraph
@@ -20,7 +22,9 @@ from stgraph.scenario.demand import Demand
 from stgraph.scenario.demand_changes import HourlyDemand, apply_demand
 from stgraph.scenario.estimating import Base, Estimate, estimate, estimate_diversion
 from stgraph.scenario.fitting import City, fit_city
-from stgraph.scenario.od_times import hourly_speeds, measure_od, od_table
+from stgraph.scenario.history import kinds_of
+from stgraph.scenario.hours import step_length
+from stgraph.scenario.od_times import full_hours, hourly_speeds, measure_od, od_table
 from stgraph.scenario.opening import find_steps
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.script import Method, Scenario
@@ -34,7 +38,7 @@ from stgraph.scenario.traffic import SegmentTraffic, read_traffic
 Say = Callable[[str], None]
 
 _LEARNED_OPS = {"close", "set_lanes", "set_capacity", "roadworks"}
-_MOST_PAIRS = 400  # zones up to which times between all of them are kept
+_OD = ["o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "is_unreachable"]
 
 
 def run(
@@ -100,6 +104,8 @@ def run(
     forecast = forecast if forecast is not None else _usual(scenario, city, roads)
     time = find_steps(scenario, forecast.time, report)
     report.raise_errors(ConfigError, title=f"scenario {scenario.name!r} cannot be run")
+    if len(time) == 1 and forecast.step is not None:  # which says how long it is
+        time = pd.DatetimeIndex(time, freq=to_offset(forecast.step))
     edited, found = check(
         scenario,
         roads,
@@ -140,7 +146,7 @@ class _Runner:
         self.demand, self.say = demand, say
         self.zone = scenario.timezone or forecast.zone
         self.report = Report([*city.report, *report])
-        self.now = now or dt.datetime.now(dt.UTC)
+        self.now = dt.datetime.now(dt.UTC) if now is None else now.astimezone(dt.UTC)
         self.forecast = forecast
         self.base = self._base()
 
@@ -155,7 +161,26 @@ class _Runner:
         parent = self.edited.parent
         known = np.where(parent >= 0, 1.0, np.nan)
         at = np.maximum(parent, 0)
-        return Base(traffic.speed_kmh[rows][:, at] * known, traffic.flow_vph[rows][:, at] * known)
+        flow = self._with_usual(traffic.flow_vph[rows])
+        return Base(traffic.speed_kmh[rows][:, at] * known, flow[:, at] * known)
+
+    def _with_usual(self, flow: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return flows (T, E), of segments without a forecast the usual ones of the history."""
+        past, missing = self.city.history, ~np.isfinite(flow).any(axis=0)
+        if past is not None and missing.any():
+            usual = past.usual_flow[kinds_of(self.edited.time, past.zone)]
+            flow = np.where(missing, usual, flow)
+            filled = missing & np.isfinite(usual).any(axis=0)
+            if filled.any():
+                what = f"has no flows of {int(filled.sum())} segments"
+                todo = "those that are usual in the history are taken"
+                self.report.info("the forecast", what, todo, count=int(filled.sum()))
+            missing &= ~filled
+        if missing.any():
+            what = f"nothing is known of the flows of {int(missing.sum())} segments"
+            todo = "modelled ones are taken where trips are known"
+            self.report.warning("the forecast", what, todo, count=int(missing.sum()))
+        return flow
 
     def run(self) -> ScenarioResult:
         """Return the result."""
@@ -165,16 +190,13 @@ class _Runner:
         found = self._estimate(method, hourly)
         self.say("measuring times between zones")
         od, od_rows, access = self._zones(found, hourly)
-        trips_base, trips_scn = None, None
-        if hourly is not None and od is not None:
-            rows = self._hour_rows(od, hourly)
-            trips_base, trips_scn = hourly.baseline[rows], hourly.scenario[rows]
+        trips = (None, None) if hourly is None else self._trips(hourly)
         summary = summarise(
             self.edited,
             found.effects,
             od=od,
-            trips_base=trips_base,
-            trips_scn=trips_scn,
+            trips_base=trips[0],
+            trips_scn=trips[1],
             members=found.members,
         )
         summary = _with_unserved(summary, found, od is None)
@@ -234,24 +256,44 @@ class _Runner:
             return "diversion"
         if asked == "assignment":
             return "assignment"
-        unknown = sorted({operation.op for operation in self.scenario.operations} - _LEARNED_OPS)
-        if unknown or hourly.is_changed.any():
-            what = f"a network learns nothing about {', '.join(unknown) or 'other trips'}"
-            self.report.info("method learned", what, "the assignment alone is used")
+        unknown = self._never_learned(hourly)
+        if unknown:
+            what = f"a network learns nothing about {', '.join(unknown)}"
+            tell = self.report.warning if asked == "learned" else self.report.info
+            tell("method learned", what, "the assignment alone is used")
             return "assignment"
         if learned is None:
             return "assignment"
         if asked == "auto" and not learned.is_better:
             self.report.info("method learned", f"was no better than the assignment: {learned}")
             return "assignment"
+        if not learned.is_better:
+            what = f"was no better than the assignment: {learned}"
+            self.report.warning("method learned", what, "used all the same, as it is asked for")
         return "learned"
+
+    def _never_learned(self, hourly: HourlyDemand) -> list[str]:
+        """Return what the scenario does that no network can know, or that ours has not seen."""
+        kinds: set[str] = {operation.op for operation in self.scenario.operations}
+        unknown = sorted(kinds - _LEARNED_OPS)
+        if hourly.is_changed.any() and not unknown:
+            unknown.append("other trips")
+        learned = self.city.learned
+        if learned is not None and not learned.has_closures and "close" in kinds:
+            unknown.append("close (nothing was ever closed)")
+        narrowing = sorted(kinds & (_LEARNED_OPS - {"close"}))
+        if learned is not None and not learned.has_narrowings and narrowing:
+            unknown.append(f"{', '.join(narrowing)} (nothing was ever narrowed)")
+        return unknown
 
     def _estimate(self, method: Method, hourly: HourlyDemand | None) -> Estimate:
         """Return effects by a method."""
         streets = read_streets(self.edited.roads, Report())
         assert streets is not None  # noqa: S101 - the network was read before
         if method == "diversion":
-            return estimate_diversion(self.city, self.edited, streets, self.base)
+            return estimate_diversion(
+                self.city, self.edited, streets, self.base, zone=self.zone, report=self.report
+            )
         if hourly is None:
             raise ConfigError(f"{self.scenario.name!r}: method {method!r} needs `demand`")
         if method == "simulate":
@@ -275,16 +317,18 @@ class _Runner:
         if 10 * done // n > 10 * (done - 1) // n:
             self.say(f"assigned {done} of {n} hours")
 
-    def _hour_rows(self, od: Any, hourly: HourlyDemand) -> Any:
-        """Return the period of the demand of every hour of the times between zones."""
-        at = self.edited.time.get_indexer(od.hours, method="nearest")
-        return hourly.period_of_step[at]
+    def _trips(self, hourly: HourlyDemand) -> tuple[Any, Any]:
+        """Return the cars of every hour, (H, Z, Z), baseline and scenario; of its steps only."""
+        hours, hour_of = full_hours(self.edited.time, self.zone)
+        rows = hourly.period_of_step[np.searchsorted(hour_of, np.arange(len(hours)))]
+        length = step_length(self.edited.time) / pd.Timedelta(hours=1)
+        covered = (np.bincount(hour_of) * length)[:, None, None]
+        return hourly.baseline[rows] * covered, hourly.scenario[rows] * covered
 
     def _zones(self, found: Estimate, hourly: HourlyDemand | None) -> Any:
         """Return times between zones, as hours and as table, and what can be reached."""
-        empty = pd.DataFrame()
         if self.demand is None or hourly is None:
-            return None, empty, empty
+            return None, pd.DataFrame(columns=_OD), pd.DataFrame()
         zones = replace(
             self.demand,
             zones=hourly.zones,
@@ -295,8 +339,7 @@ class _Runner:
         )
         speeds = hourly_speeds(self.edited, found.effects, zone=self.zone)
         od = measure_od(self.edited, speeds, zones)
-        trips = hourly.scenario[self._hour_rows(od, hourly)]
-        rows = od_table(od, zone=self.zone, trips=trips)
+        rows = od_table(od, zone=self.zone, trips=self._trips(hourly)[1])
         return od, rows, reachable(od, zones, zone=self.zone)
 
     def _source(self) -> str:
@@ -315,8 +358,10 @@ class _Runner:
             "method": method,
             "seed": self.scenario.seed,
             "swept": dict(self.scenario.swept),
-            "engine": "AequilibraE (aequilibrae.com)" if method == "assignment" else "",
         }
+        settled = self.city.drivers.kind == "equilibrium"
+        if settled and method in ("assignment", "learned"):
+            card["engine"] = "AequilibraE (aequilibrae.com)"
         if method == "diversion":
             card["warnings"] = ["A pattern, not an amount: nobody knows who drives where."]
         if self.city.history is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -12,10 +12,11 @@ from typing import Any
 from stgraph import registry
 from stgraph.errors import ConfigError
 from stgraph.graph import STGraph
-from stgraph.report import Report
+from stgraph.report import Finding, Report
+from stgraph.scenario.checking import check
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.fitting import City, Say, fit_city
-from stgraph.scenario.opening import ForecastJob, Opener
+from stgraph.scenario.opening import ForecastJob, Inputs, Opener
 from stgraph.scenario.report_page import write_report
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.running import may_learn, run
@@ -35,7 +36,7 @@ class Run:
 def run_file(
     path: str | Path,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     only: Sequence[str] | None = None,
     jobs: int = 1,
     force: bool = False,
@@ -53,10 +54,53 @@ def run_file(
         Write this file, .gpkg or .html, in place of those that the scenarios name.
     only
         Names of scenarios; None: all.
+    jobs, force, allow_disconnect, forecast_job, on_progress
+        As for `run_scenarios`.
+
+    Returns
+    -------
+    tuple of Run
+        In the order of the file.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As of `run_scenarios`.
+    """
+    scenarios = pick_scenarios(read_scenarios(path, needs=["roads"]), list(only or ()) or None)
+    return run_scenarios(
+        scenarios,
+        out=out,
+        jobs=jobs,
+        force=force,
+        allow_disconnect=allow_disconnect,
+        forecast_job=forecast_job,
+        on_progress=on_progress,
+    )
+
+
+def run_scenarios(
+    scenarios: Sequence[Scenario],
+    *,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    force: bool = False,
+    allow_disconnect: bool = False,
+    forecast_job: ForecastJob | None = None,
+    on_progress: Say = lambda _: None,
+) -> tuple[Run, ...]:
+    """Run scenarios that name what they begin with, and write what they ask for.
+
+    Parameters
+    ----------
+    scenarios
+        As `stgraph.scenario.scriptfile.read_scenarios` reads them.
+    out
+        Write this file, .gpkg or .html, in place of those that the scenarios name.
     jobs
         Scenarios to run at the same time, each in a process of its own.
     force, allow_disconnect
-        As for `run`.
+        As for `stgraph.scenario.running.run`.
     forecast_job
         Makes the forecast of a job's checkpoint.
     on_progress
@@ -65,35 +109,82 @@ def run_file(
     Returns
     -------
     tuple of Run
-        In the order of the file.
+        In the order of the scenarios.
+
+    Raises
+    ------
+    ConfigError
+        Lists everything that is wrong with any of the scenarios; nothing was computed.
+    DataError
+        Something that they name cannot be read or used.
+
+    Notes
+    -----
+    Nothing is written before all have been run. Scripts that call this with several `jobs` need
+    ``if __name__ == "__main__":``, as new processes import them.
     """
-    scenarios = pick_scenarios(read_scenarios(path, needs=["roads"]), list(only or ()) or None)
-    opener, tasks = Opener(forecast_job), []
-    cities: list[tuple[Any, City]] = []
+    inputs = _open_all(scenarios, Opener(forecast_job), force, allow_disconnect)
+    cities = _fit_all(scenarios, inputs, on_progress)
+    tasks = [
+        _Task(one, city, given.roads, given.forecast, given.demand, force, allow_disconnect)
+        for one, city, given in zip(scenarios, cities, inputs, strict=True)
+    ]
+    results = list(_run_all(tasks, jobs, on_progress))
+    target = None if out is None else Path(out)
+    runs = [
+        Run(result, _write(scenario, result, target))
+        for scenario, result in zip(scenarios, results, strict=True)
+    ]
+    return _write_together(scenarios, runs, target)
+
+
+def _open_all(
+    scenarios: Sequence[Scenario], opener: Opener, force: bool, allow_disconnect: bool
+) -> list[Inputs]:
+    """Return what the scenarios name, or raise with all that is wrong with any of them."""
+    inputs, wrong = [], Report()
     for one in scenarios:
-        report = Report()
-        inputs = opener.open(one, report)
-        report.raise_errors(ConfigError, title=f"scenario {one.name!r} cannot be run")
+        found = Report()
+        given = opener.open(one, found)
+        if not found.errors:
+            _, more = check(
+                one,
+                given.roads,
+                time=given.time,
+                demand=given.demand,
+                forecast=given.forecast,
+                force=force,
+                allow_disconnect=allow_disconnect,
+            )
+            found.extend(more)
+        inputs.append(given)
+        wrong.extend(
+            Finding("error", f"{one.name!r}, {error.where}", error.what, error.todo, error.count)
+            for error in found.errors
+        )
+    wrong.raise_errors(ConfigError, title="these scenarios cannot be run")
+    return inputs
+
+
+def _fit_all(scenarios: Sequence[Scenario], inputs: Sequence[Inputs], say: Say) -> list[City]:
+    """Return the city of every scenario, fitted once for those that rest on the same."""
+    known: list[tuple[Any, City]] = []
+    cities = []
+    for one, given in zip(scenarios, inputs, strict=True):
         key = (one.baseline.roads, one.baseline.history, one.demand, one.seed, may_learn(one))
-        city = next((known for other, known in cities if other == key), None)
+        city = next((fitted for other, fitted in known if other == key), None)
         if city is None:
             city = fit_city(
-                inputs.roads,
-                history=inputs.history,
-                demand=inputs.demand,
+                given.roads,
+                history=given.history,
+                demand=given.demand,
                 learn=may_learn(one),
                 seed=one.seed,
-                say=on_progress,
+                say=say,
             )
-            cities.append((key, city))
-        tasks.append(
-            _Task(one, city, inputs.roads, inputs.forecast, inputs.demand, force, allow_disconnect)
-        )
-    runs: list[Run] = []
-    for result in _run_all(tasks, jobs, on_progress):
-        scenario = tasks[len(runs)].scenario
-        runs.append(Run(result, _write(scenario, result, out)))
-    return _write_together(scenarios, runs, out)
+            known.append((key, city))
+        cities.append(city)
+    return cities
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +214,7 @@ def _run_task(task: _Task, say: Say = lambda _: None) -> ScenarioResult:
     )
 
 
-def _run_all(tasks: list[_Task], jobs: int, say: Say) -> Any:
+def _run_all(tasks: Sequence[_Task], jobs: int, say: Say) -> Iterator[ScenarioResult]:
     """Yield results in the order of the tasks."""
     if jobs == 1 or len(tasks) == 1:
         for task in tasks:
@@ -138,7 +229,7 @@ def _run_all(tasks: list[_Task], jobs: int, say: Say) -> Any:
 def _write(scenario: Scenario, result: ScenarioResult, out: Path | None) -> tuple[Path, ...]:
     """Write the layers of one run; return the files."""
     wanted, written = scenario.outputs, []
-    package = out if out is not None and out.suffix == ".gpkg" else None
+    package = out if out is not None and _is_package(out) else None
     if out is None:
         package = wanted.geopackage
     if package is not None:
@@ -150,14 +241,18 @@ def _write(scenario: Scenario, result: ScenarioResult, out: Path | None) -> tupl
     return tuple(written)
 
 
+def _is_package(path: Path) -> bool:
+    """Tell whether a file is for layers; else it is a page."""
+    return path.suffix.lower() == ".gpkg"
+
+
 def _write_together(
     scenarios: Sequence[Scenario], runs: list[Run], out: Path | None
 ) -> tuple[Run, ...]:
     """Write the pages, one for all scenarios that name the same; return all runs."""
     pages: dict[Path, list[int]] = {}
     for i, one in enumerate(scenarios):
-        page = out if out is not None and out.suffix != ".gpkg" else None
-        page = one.outputs.report if out is None else page
+        page = one.outputs.report if out is None else None if _is_package(out) else out
         if page is not None:
             pages.setdefault(page, []).append(i)
     for page, members in pages.items():

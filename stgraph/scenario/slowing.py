@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 _FASTEST = 0.3  # of the time before: no segment gets quicker than that
 _SLOWEST = 60.0  # times
+_LEAST_OPEN = 0.05  # of the capacity
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,31 +76,37 @@ def by_network(
     member
         Of its networks only this; None: their mean.
     """
-    E = hours.base.shape[1]
-    capacity = hours.baseline.capacity_vph.astype(np.float64)
+    full = np.ones_like(hours.base)
     share = np.stack([open_share(state, hours.baseline) for state in hours.states])
-    most = np.maximum(share, 0.05) * capacity
-    under = np.minimum(hours.scn, most)
-    usual = network.speeds(hours.base, hours.base_before, np.ones_like(hours.base))
-    now = network.speeds(under, np.minimum(hours.scn_before, capacity), share)
+    capacity = hours.baseline.capacity_vph.astype(np.float64)
+    most = np.maximum(share, _LEAST_OPEN) * capacity
+    usual = network.speeds(
+        np.minimum(hours.base, capacity), np.minimum(hours.base_before, capacity), full
+    )
+    now = network.speeds(np.minimum(hours.scn, most), np.minimum(hours.scn_before, capacity), share)
+    before = [hours.baseline] * len(hours.states)
+    above_before = _above(vdf, hours.base, np.broadcast_to(capacity, most.shape), before)
+    above_now = _above(vdf, hours.scn, most, hours.states)
     chosen = range(len(usual)) if member is None else [member]
-    length_km = vdf.length_m[:E] / 1000
-    ratios = [60 * length_km / now[i] / (60 * length_km / usual[i]) for i in chosen]
-    above = np.stack(
+    length = 0.06 * vdf.length_m
+    ratios = [(length / now[i] + above_now) / (length / usual[i] + above_before) for i in chosen]
+    return _bounded(np.mean(ratios, axis=0), slope)
+
+
+def _above(vdf: VDF, flow: Floats, most: Floats, states: Sequence[RoadState]) -> Floats:
+    """Return the minutes that the flow above the most makes a segment slower, (C, E)."""
+    return np.stack(
         [
-            (vdf.minutes(flow, state) - vdf.minutes(low, state)) / (60 * length_km / speed)
-            for flow, low, state, speed in zip(
-                hours.scn, under, hours.states, usual[0], strict=True
-            )
+            vdf.minutes(all_of_it, state) - vdf.minutes(np.minimum(all_of_it, limit), state)
+            for all_of_it, limit, state in zip(flow, most, states, strict=True)
         ]
     )
-    return _bounded(np.mean(ratios, axis=0) + above, slope)
 
 
 def open_share(state: RoadState, baseline: RoadState) -> Floats:
-    """Return which part of the capacity is open, (E,); 0 where closed."""
+    """Return which part of the capacity is open, (E,); 0 where closed, at most 1."""
     part = state.capacity_vph.astype(np.float64) / np.maximum(baseline.capacity_vph, 1.0)
-    return np.where(state.is_open, part, 0.0)
+    return np.where(state.is_open, np.minimum(part, 1.0), 0.0)
 
 
 def is_alike(state: RoadState, baseline: RoadState) -> BoolArray:
