@@ -26,7 +26,7 @@ from stgraph.scenario.vdf import VDF
 
 Floats = npt.NDArray[np.float64]
 
-SPREADS = (0.2, 0.3, 0.4, 0.5, 0.6)  # that are tried
+SPREADS = (0.15, 0.25, 0.35, 0.45, 0.6)  # that are tried
 _MOST_LABELS = 200_000  # zones times junctions: above, reactive drivers take too long
 _MOST_HOURS = 6  # of the day that drivers are fitted to
 
@@ -151,9 +151,13 @@ class DriverFit(NamedTuple):
 
 
 def fit_drivers(
-    assignment: Assignment, state: RoadState, trips: Sequence[Floats], flows: Sequence[Floats]
+    assignment: Assignment,
+    state: RoadState,
+    trips: Sequence[Floats],
+    flows: Sequence[Floats],
+    speeds: Sequence[Floats] | None = None,
 ) -> DriverFit:
-    """Return the drivers under whom normal flows come closest to usual ones.
+    """Return the drivers under whom normal flows and speeds come closest to usual ones.
 
     Parameters
     ----------
@@ -163,10 +167,12 @@ def fit_drivers(
         What holds on it.
     trips, flows
         Of some hours: (Z, Z) cars per hour, and (E,) usual flows, NaN where not known.
+    speeds
+        Of the same hours: (E,) usual speeds in km/h, NaN where not known. None: flows alone count.
 
     Notes
     -----
-    On networks with many zones and junctions reactive drivers take too long, and only the
+    The least product of the root mean squares of both errors wins. On networks with many zones and junctions reactive drivers take too long, and only the
     equilibrium is looked at.
     """
     n_labels = len(np.unique(assignment.junctions)) * assignment.roads.n_nodes
@@ -177,17 +183,24 @@ def fit_drivers(
     usual = np.stack([flows[i] for i in picked])
     known = np.isfinite(usual)
     best: DriverFit | None = None
+    least = np.inf
     tried: dict[float, float] = {}
     for drivers in candidates:
         quick = replace(drivers, n_rounds=30, n_settling=10, gap=1e-3)
         twin = Assignment(
             assignment.roads, assignment.vdf, assignment.junctions, quick, seed=assignment.seed
         )
-        found = np.stack([twin.load(state, trips[i]).flow_vph for i in picked])
-        x, y = found[known], usual[known]
+        loaded = [twin.load(state, trips[i]) for i in picked]
+        x, y = np.stack([one.flow_vph for one in loaded])[known], usual[known]
         r = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else 0.0
         tried[drivers.spread if drivers.kind == "reactive" else 0.0] = round(r, 4)
-        if best is None or r > best.correlation:
+        error = float(np.sqrt(((x - y) ** 2).mean()))
+        if speeds is not None:
+            said = 0.06 * assignment.vdf.length_m / np.stack([one.minutes for one in loaded])
+            off = said - np.stack([speeds[i] for i in picked])
+            error *= float(np.sqrt(np.nanmean(off**2))) if np.isfinite(off).any() else 1.0
+        if error < least:
+            least = error
             slope = float((x @ y) / (x @ x)) if (x @ x) > 0 else 1.0
             best = DriverFit(drivers, r, slope, tried)
     assert best is not None  # noqa: S101 - there is at least one candidate

@@ -112,6 +112,7 @@ def fit_city(
     )
     fit, learned = None, None
     if demand is not None:
+        report.extend(demand.report)
         assignment = Assignment(streets.roads, vdf, demand.junctions, Drivers(), seed=seed)
         if past is not None and _known_flows(past) >= _FEWEST_KNOWN:
             say("fitting drivers to usual flows")
@@ -151,7 +152,9 @@ def _known_flows(history: History) -> float:
 def _fit_drivers(
     assignment: Assignment, baseline: RoadState, demand: Demand, history: History
 ) -> DriverFit:
-    """Return the drivers that fit the usual flows of working days between 6 and 21 h."""
+    """Return the drivers that fit the usual flows and speeds of working days between 6 and 21 h."""
     hours = range(6, 21)
     trips = [demand.at(0, hour) for hour in hours]
-    return fit_drivers(assignment, baseline, trips, [history.usual_flow[h] for h in hours])
+    flows = [history.usual_flow[hour] for hour in hours]
+    speeds = [history.usual_speed[hour] for hour in hours]
+    return fit_drivers(assignment, baseline, trips, flows, speeds)
