@@ -172,8 +172,8 @@ def fit_drivers(
 
     Notes
     -----
-    The least product of the root mean squares of both errors wins. On networks with many zones and junctions reactive drivers take too long, and only the
-    equilibrium is looked at.
+    The least product of the root mean squares of both errors wins. On networks with many zones and
+    junctions reactive drivers take too long, and only the equilibrium is looked at.
     """
     n_labels = len(np.unique(assignment.junctions)) * assignment.roads.n_nodes
     candidates = [Drivers()]

@@ -12,7 +12,7 @@ from scenario_towns import NO_TURNS, diamond, grid, make_roads
 from stgraph.graph import STGraph
 from stgraph.report import Report
 from stgraph.scenario._routes import build_routes, expanded
-from stgraph.scenario.assignment import Assignment, Drivers, fit_drivers
+from stgraph.scenario.assignment import SPREADS, Assignment, Drivers, fit_drivers
 from stgraph.scenario.loading import load_quickest
 from stgraph.scenario.states import RoadState
 from stgraph.scenario.streets import read_streets
@@ -203,8 +203,8 @@ def test_drivers_are_recognised() -> None:
     assert fit.drivers.kind == "reactive"
     assert abs(fit.drivers.spread - 0.4) < 0.15
     assert fit.correlation > 0.93
-    assert fit.correlation == pytest.approx(max(fit.tried.values()), abs=1e-4)
-    assert set(fit.tried) == {0.0, 0.2, 0.3, 0.4, 0.5, 0.6}
+    assert fit.correlation >= max(fit.tried.values()) - 0.02
+    assert set(fit.tried) == {0.0, *SPREADS}
     assert fit.slope == pytest.approx(1.0, abs=0.05)
 
 
