@@ -263,6 +263,10 @@ class A3TGCN(nn.Module):
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Return the weighted hidden state."""
         states, _ = self.cell(x, edge_index, edge_weight)
+        return self.attend(states)
+
+    def attend(self, states: Tensor) -> Tensor:
+        """Return the mean of hidden states (B, T, N, C) over time, weighted by their scores."""
         weight = self.score(states).softmax(dim=1)
         out: Tensor = (weight * states).sum(dim=1)
         return out
