@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from stgraph.errors import DataError, nearest_name
 from stgraph.graph import BoolArray, IntArray, STGraph
 from stgraph.report import Report
 from stgraph.scenario.loading import free_minutes
+from stgraph.scenario.traffic import find_flow, find_speed, flow_factor, speed_factor
 from stgraph.scenario.week import Days, Floats, periods_at, week_periods
 from stgraph.scenario.zoning import listed
 
@@ -73,12 +75,13 @@ def counts_from_readings(
     Parameters
     ----------
     readings
-        Segments as nodes, by `segment_id`, with flows in vehicles per hour over time.
+        Segments as nodes, by `segment_id`, with flows over time, such as in ``veh/h`` or
+        ``veh/5min``; of other units a warning says that they are taken as vehicles per hour.
     roads
         Junctions as nodes, segments as edges with `segment_id`.
     feature
         The flow. None takes a feature named ``"flow"``, ``"flow_vph"``, ``"count"`` or
-        ``"volume"``, or the only one.
+        ``"volume"``, else one whose unit is that of a flow, else the only one.
     days
         Which days count as alike, as for `week_periods`.
     min_values
@@ -95,12 +98,13 @@ def counts_from_readings(
         No flow, no times, no node that is a segment, negative flows.
     """
     report = Report()
-    name = _find_feature(readings, feature, report)
+    name = _find_feature(readings, feature or _usual_flow(readings), "flow", report)
     position = _find_segments(readings, roads, report)
     report.raise_errors(DataError, title=_TITLE)
     rows = np.flatnonzero(position >= 0)
-    column = readings.feature_names.index(str(name))
-    values = np.array(readings.values[:, rows, column], dtype=np.float64)
+    column = readings.feature_names.index(name)
+    factor = _factor(readings, column, flow_factor, "vehicles per hour", report)
+    values = readings.values[:, rows, column].astype(np.float64) * factor
     values[~readings.mask[:, rows, column]] = np.nan
     if (bad := values < 0).any():
         count = int(bad.sum())
@@ -121,7 +125,7 @@ def usual_minutes(
     readings: STGraph,
     roads: STGraph,
     *,
-    feature: str = "speed",
+    feature: str | None = None,
     hours: tuple[int, int] = (7, 19),
 ) -> Floats:
     """Return how long segments usually take by day, by observed speeds.
@@ -129,11 +133,11 @@ def usual_minutes(
     Parameters
     ----------
     readings
-        Segments as nodes, by `segment_id`, with speeds in km/h over time.
+        Segments as nodes, by `segment_id`, with speeds over time, in km/h, mph or m/s.
     roads
         Junctions as nodes, segments as edges with `segment_id`.
     feature
-        The speed.
+        The speed. None takes the one whose unit is that of a speed.
     hours
         From and up to which hour of the day, in the zone of the readings.
 
@@ -149,25 +153,28 @@ def usual_minutes(
         No such feature, or no node that is a segment.
     """
     report = Report()
-    name = _find_feature(readings, feature, report)
+    known = find_speed(readings)
+    usual = None if known is None else readings.feature_names[known[0]]
+    name = _find_feature(readings, feature or usual, "speed", report)
     position = _find_segments(readings, roads, report)
     report.raise_errors(DataError, title="cannot use the speeds")
     rows = np.flatnonzero(position >= 0)
-    column = readings.feature_names.index(str(name))
+    column = readings.feature_names.index(name)
+    factor = _factor(readings, column, speed_factor, "km/h", report)
     clock = readings.time.tz_convert(readings.zone).hour
     steps = np.flatnonzero((clock >= hours[0]) & (clock < hours[1]))
-    values = np.array(readings.values[steps][:, rows, column], dtype=np.float64)
+    values = readings.values[steps][:, rows, column].astype(np.float64) * factor
     values[~readings.mask[steps][:, rows, column] | (values <= 0)] = np.nan
     speed = pd.DataFrame(values).median().to_numpy(dtype=np.float64)
     minutes = free_minutes(roads)
     assert roads.edges is not None  # noqa: S101 - asked before
     length = roads.edges["length_m"].to_numpy(dtype=np.float64)[position[rows]]
-    seen = np.isfinite(speed)
+    seen = np.isfinite(speed) & (length > 0)
     slower = np.full(roads.n_edges, np.nan)
     slower[position[rows][seen]] = (length / speed * 0.06 / minutes[position[rows]])[seen]
     of_class = pd.Series(slower).groupby(road_classes(roads)).transform("median")
-    usual = of_class.fillna(np.nanmedian(slower) if seen.any() else 1.0).to_numpy()
-    return np.asarray(minutes * np.where(np.isfinite(slower), slower, usual))
+    alike = of_class.fillna(np.nanmedian(slower) if seen.any() else 1.0).to_numpy()
+    return np.asarray(minutes * np.where(np.isfinite(slower), slower, alike))
 
 
 def road_classes(roads: STGraph) -> npt.NDArray[np.str_]:
@@ -179,18 +186,44 @@ def road_classes(roads: STGraph) -> npt.NDArray[np.str_]:
     return table[column].astype(str).to_numpy(dtype=str)
 
 
-def _find_feature(readings: STGraph, feature: str | None, report: Report) -> str | None:
-    """Return the name of the flow."""
+def _usual_flow(readings: STGraph) -> str | None:
+    """Return the name of the feature that is the flow, if one can tell."""
     names = readings.feature_names
-    usual = [name for name in ("flow", "flow_vph", "count", "volume") if name in names]
-    found = feature or (usual[0] if usual else names[0] if len(names) == 1 else None)
-    if found is None or found not in names:
-        hint = nearest_name(found, names, n=3) if found else ""
-        what = f"no feature {found!r}{hint}" if found else "has no feature named flow"
+    for name in ("flow", "flow_vph", "count", "volume"):
+        if name in names:
+            return name
+    known = find_flow(readings)
+    if known is not None:
+        return names[known[0]]
+    return names[0] if len(names) == 1 else None
+
+
+def _find_feature(readings: STGraph, name: str | None, kind: str, report: Report) -> str:
+    """Return the name of a feature, or note that there is none, or no times."""
+    names = readings.feature_names
+    if name is None or name not in names:
+        hint = nearest_name(name, names, n=3) if name else ""
+        what = f"no feature {name!r}{hint}" if name else f"has no feature named {kind}"
         report.error("`readings`", what, f"name it with feature=; there are {list(names)}")
     if not readings.n_steps:
-        report.error("`readings`", "has no times", "give flows over time")
-    return found
+        report.error("`readings`", "has no times", f"give a {kind} over time")
+    return str(name)
+
+
+def _factor(
+    readings: STGraph,
+    column: int,
+    factor_of: Callable[[str], float | None],
+    wanted: str,
+    report: Report,
+) -> float:
+    """Return what the unit of a feature is in the wanted one; 1 with a warning if unknown."""
+    feature = readings.features[column]
+    factor = factor_of(feature.unit)
+    if factor is None:
+        what = f"has the unit {feature.unit!r}"
+        report.warning(f"`{feature.name}`", what, f"taken as {wanted}; state the unit")
+    return 1.0 if factor is None else factor
 
 
 def _find_segments(readings: STGraph, roads: STGraph, report: Report) -> IntArray:

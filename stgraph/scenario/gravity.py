@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import geopandas as gpd
@@ -60,6 +60,19 @@ class GravityFit:
             f"held out {self.held_out}" if self.held_out else "no link was held out",
         ]
         return "\n".join(lines + ([f"assigned: {self.assigned}"] if self.assigned else []))
+
+    def notes(self) -> dict[str, Any]:
+        """Return what the demand rests on, JSON-like, for its provenance."""
+        return {
+            "source": "gravity",
+            "weights": self.weights,
+            "deterrence": self.deterrence,
+            "n_links": self.fitted.n_links,
+            "mean_minutes": round(self.mean_minutes, 2),
+            "trips_per_day": round(self.trips_per_day, 1),
+            "fitted": str(self.fitted),
+            "held_out": "no link was held out" if self.held_out is None else str(self.held_out),
+        }
 
 
 def fit_gravity(
@@ -151,12 +164,13 @@ def fit_gravity(
     matrices = np.tensordot(amounts, trips, axes=(1, 0))
     _tell_fit(held_out, best, deterrence, report)
     source = "weights found by the counts" if columns is None else " and ".join(columns)
-    demand = _demand(found, matrices, counts, source, best, report)
+    demand = Demand(found.zones, found.junctions, matrices, counts.period_of_hour, report=report)
     assigned = None
     if assign is not None:
         demand, assigned = scale_totals(demand, counts, assign(demand))
     fit = _describe(demand, routes, counts, amounts, flows, best, curve, report)
-    return demand, GravityFit(**fit, held_out=held_out, assigned=assigned, weights=source)
+    done = GravityFit(**fit, held_out=held_out, assigned=assigned, weights=source)
+    return replace(demand, provenance=done.notes()), done
 
 
 def scale_totals(demand: Demand, counts: Counts, assign: Assign) -> tuple[Demand, FitQuality]:
@@ -192,9 +206,7 @@ def scale_totals(demand: Demand, counts: Counts, assign: Assign) -> tuple[Demand
         factor = (flows * value * weight * known).sum(axis=1) / np.maximum(square, 1e-300)
         factor = np.where(square > 0, np.clip(factor, 0.2, 5.0), 1.0)
         trips = trips * factor[:, None, None]
-    scaled = Demand(demand.zones, demand.junctions, trips, demand.period_of_hour,
-                    demand.provenance, demand.intrazonal, demand.report)  # fmt: skip
-    return scaled, measure_fit(flows, counts.flow)
+    return replace(demand, trips=trips), measure_fit(flows, counts.flow)
 
 
 def _check(
@@ -373,24 +385,6 @@ def _tell_fit(
     elif held_out.geh_below_5 < 0.5 or not held_out.r > 0.7:
         what = f"the flows on links that were held out fit badly: {held_out}"
         report.warning("`counts`", what, "take effects as a pattern, not as numbers")
-
-
-def _demand(
-    found: WeightedZones,
-    matrices: Floats,
-    counts: Counts,
-    source: str,
-    deterrence: float,
-    report: Report,
-) -> Demand:
-    """Put the demand together."""
-    notes: Mapping[str, Any] = {
-        "source": "gravity", "weights": source, "deterrence": deterrence,
-        "n_links": counts.n_links,
-    }  # fmt: skip
-    return Demand(
-        found.zones, found.junctions, matrices, counts.period_of_hour, notes, None, report
-    )
 
 
 def _describe(

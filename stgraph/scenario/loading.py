@@ -22,6 +22,7 @@ from stgraph.scenario.turns import TurnNetwork
 from stgraph.scenario.week import Floats
 
 _SLOWEST_KMH = 1.0
+_SHORTEST_M = 1e-3  # searches leave out links of 0
 _USUAL_KMH = 30.0  # where a street says nothing
 
 
@@ -30,7 +31,7 @@ def free_minutes(roads: STGraph) -> Floats:
     table = roads.edges
     if table is None or "length_m" not in table:
         raise DataError("`roads`: the edges have no `length_m`; read them with a road connector")
-    length = table["length_m"].to_numpy(dtype=np.float64)
+    length = np.maximum(table["length_m"].to_numpy(dtype=np.float64), _SHORTEST_M)
     speed = np.full(len(table), _USUAL_KMH)
     if "speed_kmh" in table:
         speed = table["speed_kmh"].fillna(_USUAL_KMH).to_numpy(dtype=np.float64)

@@ -18,7 +18,10 @@ from stgraph.report import Report
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.sources import DemandSource, Source
+from stgraph.scenario.traffic import find_speed
 from stgraph.scenario.window import Window, to_utc, window_steps
+
+_ZONE_IDS = ("zone_id", "zone", "taz_id", "taz", "id", "node_id")
 
 ForecastJob = Callable[[Path], STGraph]  # TOML file of a job -> what its checkpoint forecasts
 
@@ -143,7 +146,7 @@ def open_demand(source: DemandSource, roads: STGraph, *, counted: STGraph | None
     DataError
         It cannot be read, does not fit the roads, or nothing was counted.
     """
-    from stgraph.scenario.counts import counts_from_readings
+    from stgraph.scenario.counts import counts_from_readings, usual_minutes
     from stgraph.scenario.demand_sources import demand_from_od
     from stgraph.scenario.gravity import fit_gravity
 
@@ -154,10 +157,47 @@ def open_demand(source: DemandSource, roads: STGraph, *, counted: STGraph | None
             "`demand.gravity` is fitted to flows, and there are none; give `baseline.history` with "
             "flows of segments, or a matrix as `demand.od`"
         )
-    zones = None if source.zones is None else gpd.read_file(source.zones)
+    zones = None if source.zones is None else read_zones(source.zones)
     counts = counts_from_readings(counted, roads)
-    demand, _ = fit_gravity(roads, counts=counts, zones=zones, **(source.gravity or {}))
+    # observed travel times make much better routes than those of empty streets
+    minutes = None if find_speed(counted) is None else usual_minutes(counted, roads)
+    demand, _ = fit_gravity(
+        roads, counts=counts, zones=zones, minutes=minutes, **(source.gravity or {})
+    )
     return demand
+
+
+def read_zones(path: Path) -> gpd.GeoDataFrame:
+    """Return the zones of a file by their ids.
+
+    Parameters
+    ----------
+    path
+        Points or areas; of several layers the one named ``zones``, else the first.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        By the column `zone_id`, `zone`, `taz_id`, `taz`, `id` or `node_id`, whichever is there
+        first, else numbered from 1.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or has no places.
+    """
+    try:
+        layers = [str(name) for name in gpd.list_layers(path)["name"]]
+        zones = gpd.read_file(path, layer="zones" if "zones" in layers else layers[0])
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"`demand.zones`: cannot read {str(path)!r}: {error}") from error
+    if not isinstance(zones, gpd.GeoDataFrame) or not len(zones):
+        raise DataError(f"`demand.zones`: {str(path)!r} has no zones with a place; give a layer")
+    names = {str(column).lower(): column for column in zones.columns}
+    known = next((names[name] for name in _ZONE_IDS if name in names), None)
+    if known is None:
+        return zones.set_index(pd.RangeIndex(1, len(zones) + 1, name="zone_id"))
+    return zones.set_index(known)
 
 
 def find_steps(

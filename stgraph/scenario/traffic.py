@@ -57,7 +57,7 @@ def read_traffic(
     where
         What the graph is, for messages.
     """
-    speed, flow = _find(graph, "speed", _per_kmh), _find(graph, "flow", _per_hour)
+    speed, flow = find_speed(graph), find_flow(graph)
     if speed is None:
         units = {f.name: f.unit for f in graph.features}
         report.error(
@@ -92,6 +92,16 @@ def read_traffic(
     )
 
 
+def find_speed(graph: STGraph) -> tuple[int, float] | None:
+    """Return the position of the speed and what its unit is in km/h; None without one."""
+    return _find(graph, "speed", speed_factor)
+
+
+def find_flow(graph: STGraph) -> tuple[int, float] | None:
+    """Return the position of the flow and what its unit is per hour; None without one."""
+    return _find(graph, "flow", flow_factor)
+
+
 def _find(
     graph: STGraph, name: str, factor_of: Callable[[str], float | None]
 ) -> tuple[int, float] | None:
@@ -99,20 +109,19 @@ def _find(
     found = [
         (feature.name != name, feature.role != "target", position, factor)
         for position, feature in enumerate(graph.features)
-        if (factor := factor_of(feature.unit.strip().lower())) is not None
-        and not _BAND.search(feature.name)
+        if (factor := factor_of(feature.unit)) is not None and not _BAND.search(feature.name)
     ]
     return min(found)[2:] if found else None
 
 
-def _per_kmh(unit: str) -> float | None:
-    """Return what a unit of speed is in km/h."""
-    return _SPEED_UNITS.get(unit)
+def speed_factor(unit: str) -> float | None:
+    """Return what a unit of speed is in km/h; None where it is none."""
+    return _SPEED_UNITS.get(unit.strip().lower())
 
 
-def _per_hour(unit: str) -> float | None:
-    """Return what a unit of flow is in vehicles per hour."""
-    found = _FLOW_UNIT.fullmatch(unit)
+def flow_factor(unit: str) -> float | None:
+    """Return what a unit of flow is in vehicles per hour; None where it is none."""
+    found = _FLOW_UNIT.fullmatch(unit.strip().lower())
     if found is None:
         return None
     hours = float(found[1] or 1) / (60.0 if found[2] == "min" else 1.0)

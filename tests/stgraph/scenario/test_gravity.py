@@ -198,6 +198,8 @@ def test_gravity_finds_what_the_town_is_made_of() -> None:
     assert np.corrcoef(found.ravel(), trips[8].ravel())[0, 1] > 0.999
     assert found.sum() == pytest.approx(trips[8].sum(), rel=0.03)
     assert fit.trips_per_day == pytest.approx(trips.sum(), rel=0.03)
+    assert demand.provenance["fitted"] == str(fit.fitted)
+    assert demand.provenance["held_out"] == str(fit.held_out)
     assert "held out" in str(fit)
 
 
@@ -275,6 +277,27 @@ def test_counts_of_a_typical_week() -> None:
     np.testing.assert_allclose(weekday[:, 0], np.arange(24) * 10)
     assert np.isnan(weekday[5, 1])
     assert "1 nodes are no segments: 7" in str(counts.report)
+
+
+def test_units_of_counts_and_speeds() -> None:
+    """Protects totals and times: 5 cars in 5 minutes are 60 an hour, 10 m/s are 36 km/h."""
+    roads = town()
+    time = pd.date_range("2026-11-16", periods=24, freq="h", tz="UTC")
+    nodes = gpd.GeoDataFrame(index=[100], geometry=[None])
+    values = np.tile([10.0, 5.0], (24, 1, 1))
+    features = (Feature("v", "m/s"), Feature("q", "veh/5min"))
+    readings = STGraph(nodes, time=time, values=values, features=features)
+    counts = counts_from_readings(readings, roads)
+    assert np.nanmax(counts.flow) == np.nanmin(counts.flow) == 60
+    assert not counts.report.warnings
+    length = roads.edges["length_m"].to_numpy()  # type: ignore[index]
+    assert usual_minutes(readings, roads)[0] == pytest.approx(length[0] / 36 * 0.06)
+    odd = readings.replace(features=(Feature("v"), Feature("flow", "1")))
+    counts = counts_from_readings(odd, roads)
+    assert np.nanmax(counts.flow) == 5
+    assert "`flow`: has the unit '1'; taken as vehicles per hour" in str(counts.report)
+    with pytest.raises(DataError, match="has no feature named speed"):
+        usual_minutes(odd, roads)
 
 
 def test_usual_minutes_of_speeds() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from scenario_town import make_forecast, make_time, make_town
+from scenario_town import make_demand, make_forecast, make_time, make_town
 from stgraph_connectors.sinks.graph_file import write_graph
 
 from stgraph import registry
 from stgraph.errors import ConfigError, DataError
 from stgraph.report import Report
-from stgraph.scenario.opening import Opener, find_steps, open_demand, open_roads
+from stgraph.scenario.gravity import fit_gravity
+from stgraph.scenario.opening import Opener, find_steps, open_demand, open_roads, read_zones
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.sources import Baseline, DemandSource, Source
 
@@ -108,6 +110,40 @@ def test_checks_need_no_forecast_of_a_job(tmp_path: Path) -> None:
         scenario, Report(), only_check=True
     )
     assert (inputs.forecast, inputs.demand, len(inputs.time)) == (None, None, 12)
+
+
+def test_gravity_takes_observed_times_and_ids_of_zones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects routes and the names of zones; the fit stays with the demand, for the report."""
+    zones = make_demand().zones[["geometry"]]
+    zones.reset_index(names="Zone_ID").to_file(tmp_path / "zones.gpkg", layer="zones")
+    asked: dict[str, Any] = {}
+
+    def noting(roads: Any, **options: Any) -> Any:
+        asked.update(options)
+        return fit_gravity(roads, **options)
+
+    monkeypatch.setattr("stgraph.scenario.gravity.fit_gravity", noting)
+    source = DemandSource(gravity={"deterrence": 0.1}, zones=tmp_path / "zones.gpkg")
+    town = make_town()
+    demand = open_demand(source, town, counted=make_forecast())
+    length = town.edges["length_m"].to_numpy()  # type: ignore[index]
+    np.testing.assert_allclose(asked["minutes"], length / 40 * 0.06, rtol=1e-6)
+    assert list(demand.zones.index) == ["A", "B", "C"]
+    assert demand.provenance["source"] == "gravity"
+    assert str(demand.provenance["fitted"]).startswith("13 links")
+
+
+def test_zones_of_a_file(tmp_path: Path) -> None:
+    """Without ids they are numbered from 1; what is no layer is said by its name."""
+    zones = make_demand().zones[["geometry"]].reset_index(drop=True)
+    zones.to_file(tmp_path / "a.gpkg", layer="areas")
+    assert list(read_zones(tmp_path / "a.gpkg").index) == [1, 2, 3]
+    for name, text in (("b.gpkg", "no database"), ("c.csv", "zone_id,homes\n1,2\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=f"`demand.zones`: .*{name}"):
+            read_zones(tmp_path / name)
 
 
 def test_sources_that_are_none(tmp_path: Path) -> None:
