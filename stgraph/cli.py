@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help
     from stgraph.config import JobConfig
     from stgraph.evaluation import Evaluation
     from stgraph.kriging.holdout import Holdout
+    from stgraph.pipeline import JobResult
 
 app = typer.Typer(
     name="stgraph",
@@ -252,10 +253,24 @@ def demo(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run the job of `demo.toml`: a day of pedestrian counts in Auckland, in minutes."""
+    """Forecast a day of pedestrian counts in Auckland, then close a bridge in a simulated city."""
+    from stgraph import pipeline, terminal
+    from stgraph.demonstration import run_scenario_demo
+    from stgraph.scenario.report_page import headline
+
     changes = [f"run.folder={str(out.resolve())!r}", *(changes or [])]
     job = _read(Path(__file__).parent / "demo.toml", changes, quiet=quiet)
-    _run(job, resume=False, json=json)
+    result = pipeline.run(job)
+    if not json:
+        _show_run(job, result)
+    done = run_scenario_demo(out)
+    if json:
+        outputs = [str(output) for output in (*result.outputs, *done.outputs)]
+        scenario = {"headline": headline(done.result), "method": done.result.method}
+        terminal.print_json({**_as_json(job, result), "outputs": outputs, "scenario": scenario})
+        return
+    terminal.print_line(headline(done.result))
+    _show_outputs(done.outputs, json=False)
 
 
 @app.command()
@@ -298,17 +313,31 @@ def _read(
 
 def _run(job: JobConfig, *, resume: bool, json: bool) -> None:
     """Run a whole job and show its results."""
-    from stgraph import pipeline, results, terminal
+    from stgraph import pipeline, terminal
 
     result = pipeline.run(job, resume=resume)
     if json:
-        skill = results.summarise(job, result.evaluation)
-        outputs = [str(output) for output in result.outputs]
-        verdict = result.evaluation.verdict()
-        shown = {"skill": skill, "verdict": verdict, "outputs": outputs}
-        shown |= {"tried": tried} if (tried := result.forecaster.notes.get("tried")) else {}
-        terminal.print_json({**shown, **results.describe_holdout(result.holdout)})
+        terminal.print_json(_as_json(job, result))
         return
+    _show_run(job, result)
+
+
+def _as_json(job: JobConfig, result: JobResult) -> dict[str, Any]:
+    """Return the results of a job as JSON has them."""
+    from stgraph import results
+
+    skill = results.summarise(job, result.evaluation)
+    outputs = [str(output) for output in result.outputs]
+    verdict = result.evaluation.verdict()
+    shown = {"skill": skill, "verdict": verdict, "outputs": outputs}
+    shown |= {"tried": tried} if (tried := result.forecaster.notes.get("tried")) else {}
+    return {**shown, **results.describe_holdout(result.holdout)}
+
+
+def _show_run(job: JobConfig, result: JobResult) -> None:
+    """Print the results of a job."""
+    from stgraph import terminal
+
     terminal.print_tried(result.forecaster.model, result.forecaster.notes.get("tried", ()))
     _show_evaluation(job, result.evaluation, result.holdout, json=False)
     _show_outputs(result.outputs, json=False)

@@ -124,6 +124,7 @@ def run(
 ) -> None:
     """Run scenarios and write their layers and pages."""
     from stgraph import terminal
+    from stgraph.scenario.report_page import headline
 
     done = _run(file, only, out, jobs=jobs, force=force, disconnect=disconnect)
     if json:
@@ -132,6 +133,7 @@ def run(
                 "name": one.result.name,
                 "run_id": one.result.run_id,
                 "method": one.result.method,
+                "headline": headline(one.result),
                 "summary": _records(one.result.summary),
                 "outputs": [str(output) for output in one.outputs],
             }
@@ -144,6 +146,9 @@ def run(
         terminal.print_table(one.result.summary, title=title)
         if len(one.result.report):
             terminal.print_findings(one.result.report, title="What was found")
+        terminal.print_line(headline(one.result))
+    if not any(one.outputs for one in done):
+        terminal.print_line("nothing was written; name files in `outputs`, or give --out")
     for output in dict.fromkeys(str(output) for one in done for output in one.outputs):
         terminal.print_line(output)
 

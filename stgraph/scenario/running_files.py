@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -220,7 +221,13 @@ def _run_all(tasks: Sequence[_Task], jobs: int, say: Say) -> Iterator[ScenarioRe
         for task in tasks:
             yield _run_task(task, say)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        min(jobs, len(tasks)),
+        mp_context=get_context("spawn"),
+        # torch warns of every sparse matrix that comes to another process
+        initializer=warnings.filterwarnings,
+        initargs=("ignore", "Sparse"),
+    ) as pool:
         for task, result in zip(tasks, pool.map(_run_task, tasks), strict=True):
             say(f"{task.scenario.name}: done")
             yield result

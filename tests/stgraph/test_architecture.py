@@ -57,6 +57,7 @@ ORDER = [
     "published",
     "information",
     "terminal",
+    "demonstration",
     "serving",
     "cli_benchmark",
     "cli_db",
