@@ -176,9 +176,10 @@ def od_table(od: ODTimes, *, zone: str = "UTC", trips: Values | None = None) -> 
     -------
     pd.DataFrame
         Columns o, d, period, trips (of the whole part of the day), tt_base_min, tt_scn_min (mean
-        of the hours by trips) and is_unreachable. A pair that cannot be driven in some hour of
-        the part in which somebody wants to has no time (NaN): a mean without that hour would look
-        better than it is. Pairs without trips are left out if trips are known.
+        of the hours by trips) and is_unreachable: the scenario cuts the pair off. A pair that
+        cannot be driven in some hour of the part in which somebody wants to has no time (NaN): a
+        mean without that hour would look better than it is. Pairs that had no way before have no
+        time either, but are not cut off. Pairs without trips are left out if trips are known.
     """
     Z = len(od.zones)
     _check_trips(od, trips)
@@ -197,10 +198,17 @@ def od_table(od: ODTimes, *, zone: str = "UTC", trips: Values | None = None) -> 
             "trips": np.nan if trips is None else total[o, d],
             "tt_base_min": _finite(base),
             "tt_scn_min": _finite(scn),
-            "is_unreachable": ~np.isfinite(scn),
+            "is_unreachable": _cut_off(od, chosen, weight)[o, d],
         }
         parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
+
+
+def _cut_off(od: ODTimes, hours: BoolArray, weight: Values) -> BoolArray:
+    """Tell which pairs lose their only way in some of the hours in which somebody wants it."""
+    lost = np.isfinite(od.base_min[hours]) & ~np.isfinite(od.scn_min[hours])
+    found: BoolArray = (lost & (weight > 0)).any(axis=0)
+    return found
 
 
 def weighted_mean(minutes: Values, weight: Values) -> Values:

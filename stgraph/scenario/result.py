@@ -53,7 +53,7 @@ class ScenarioResult:
     roads: STGraph  # junctions as nodes, E segments as edges (a GeoDataFrame with `segment_id`)
     time: pd.DatetimeIndex  # (T,) UTC
     links: LinkEffects
-    od: pd.DataFrame  # o, d, period, trips, tt_base_min, tt_scn_min, is_unreachable
+    od: pd.DataFrame  # o, d, period, trips, tt_base_min, tt_scn_min, is_unreachable (cut off)
     edits: gpd.GeoDataFrame  # as `Edited.edits`
     summary: pd.DataFrame  # metric, unit, base, scenario, change, low, high
     access: pd.DataFrame  # zone, period, jobs_15_base, jobs_15_scn, jobs_30_base, ...; may be empty

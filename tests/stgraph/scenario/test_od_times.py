@@ -157,6 +157,23 @@ def test_unreachable_pairs_are_flagged_without_a_time() -> None:
     assert not table.loc[("Z1", "am"), "is_unreachable"]
 
 
+def test_pairs_without_a_way_before_are_not_cut_off() -> None:
+    """The scenario is not to blame for what never was: no times, and no mark."""
+    edited = make_edited(diamond(), closed=(2,), window=(7, 8))
+    effects = make_effects(edited, 60.0, 100.0)
+    od = measure_od(edited, hourly_speeds(edited, effects), make_demand(edited.roads, [0, 4]))
+    never = dataclasses.replace(od, base_min=np.full_like(od.base_min, np.inf))
+    table = od_table(never)
+    assert table["tt_base_min"].isna().all()
+    assert not table["is_unreachable"].any()
+    # cut off in the hour in which there was a way, whatever held in others
+    base = od.base_min.copy()
+    base[8] = np.inf
+    table = od_table(dataclasses.replace(od, base_min=base)).set_index(["o", "period"])
+    assert table.loc[("Z0", "am"), "is_unreachable"]
+    assert not table.loc[("Z0", "pm"), "is_unreachable"]
+
+
 def test_hours_that_are_closed_in_part() -> None:
     """A segment closed for more than half of the hour counts as closed, else as open."""
     edited = make_edited(diamond(), closed=(1,), hours=2, minutes=10, window=(0, 1))
