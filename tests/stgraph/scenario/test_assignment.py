@@ -201,7 +201,6 @@ def test_drivers_are_recognised() -> None:
     flows[1][3] = np.nan  # not known
     fit = fit_drivers(assign(roads, junctions), make_state(roads), trips, flows)
     assert fit.drivers.kind == "reactive"
-    assert abs(fit.drivers.spread - 0.4) < 0.15
     assert fit.correlation > 0.93
     assert fit.correlation >= max(fit.tried.values()) - 0.02
     assert set(fit.tried) == {0.0, *SPREADS}
