@@ -9,6 +9,7 @@ drivers can be fitted to them, and come much closer to what closures do.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from stgraph.graph import IntArray, STGraph
 from stgraph.scenario._routes import build_routes, expanded
-from stgraph.scenario.equilibrium import solve_equilibrium
+from stgraph.scenario.equilibrium import Equilibria
 from stgraph.scenario.loading import load_quickest
 from stgraph.scenario.states import RoadState
 from stgraph.scenario.turns import TurnNetwork
@@ -28,6 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 SPREADS = (0.15, 0.25, 0.35, 0.45, 0.6)  # that are tried
 _MOST_LABELS = 200_000  # zones times junctions: above, reactive drivers take too long
+_MOST_SOLVERS = 4  # states of a network that stay prepared
 _MOST_HOURS = 6  # of the day that drivers are fitted to
 
 
@@ -88,6 +90,7 @@ class Assignment:
         self.seed = seed
         self.heir = np.arange(roads.n_edges) if heir is None else heir
         self._nets: dict[bytes, TurnNetwork] = {}
+        self._solvers: deque[tuple[RoadState, Equilibria]] = deque(maxlen=_MOST_SOLVERS)
 
     def load(self, state: RoadState, trips: npt.NDArray[np.floating[Any]]) -> Loaded:
         """Return the flows of some trips, (Z, Z) per hour, on a state of the network."""
@@ -107,17 +110,20 @@ class Assignment:
 
     def _settle(self, net: TurnNetwork, state: RoadState, trips: Floats) -> Loaded:
         """Return the user equilibrium."""
-        found = solve_equilibrium(
-            net,
-            free_min=self.vdf.free_minutes(state),
-            capacity_vph=state.capacity_vph.astype(np.float64),
-            alpha=self.vdf.alpha,
-            beta=self.vdf.beta,
-            is_open=state.is_open,
-            junctions=self.junctions,
-            trips=trips,
-            gap=self.drivers.gap,
-        )
+        solve = next((known for one, known in self._solvers if one is state), None)
+        if solve is None:
+            solve = Equilibria(
+                net,
+                free_min=self.vdf.free_minutes(state),
+                capacity_vph=state.capacity_vph.astype(np.float64),
+                alpha=self.vdf.alpha,
+                beta=self.vdf.beta,
+                is_open=state.is_open,
+                junctions=self.junctions,
+                gap=self.drivers.gap,
+            )
+            self._solvers.append((state, solve))
+        found = solve(trips)
         return Loaded(found.flow_vph, found.minutes, found.unserved)
 
     def _react(self, net: TurnNetwork, state: RoadState, trips: Floats) -> Loaded:

@@ -137,6 +137,8 @@ class Equilibria:
         self._links = _with_connectors(net, self._used, self._segments)
         ends = (self._links.source, self._links.target)
         self._has_way = find_ways(*ends, net.n_nodes, self._starts, self._ends)
+        away = self._has_way & ~np.eye(len(self._starts), dtype=np.bool_)
+        self._served = np.flatnonzero(away.any(axis=0) | away.any(axis=1))
         self._engine: Engine | None = None  # made for the first trips
 
     def __call__(self, trips: Floats) -> Equilibrium:
@@ -169,9 +171,12 @@ class Equilibria:
         flow, gap, n_iterations = np.zeros(n_segments), 0.0, 0
         if merged.any():
             if self._engine is None:
-                self._engine = Engine(self._links, self._starts, self._ends)
+                ends = (self._starts[self._served], self._ends[self._served])
+                self._engine = Engine(self._links, *ends)
             found, gap, n_iterations = self._engine.solve(
-                merged, gap=self._gap, max_iterations=self._max_iterations
+                merged[np.ix_(self._served, self._served)],
+                gap=self._gap,
+                max_iterations=self._max_iterations,
             )
             own = self._used < n_segments
             flow[self._used[own]] = found[own]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # torch is loaded where a network is fitted
 
 Say = Callable[[str], None]
 
+_DAY = list(range(6, 21))  # hours of working days that drivers are fitted to
 _FEWEST_KNOWN = 0.2  # of the segments with usual flows, for drivers fitted to them
 
 
@@ -145,15 +146,15 @@ def _read_history(history: STGraph | None, streets: Streets, report: Report) -> 
 
 
 def _known_flows(history: History) -> float:
-    """Return the share of segments whose flow is usually known."""
-    return float(np.isfinite(history.usual_flow).any(axis=0).mean())
+    """Return the share of segments whose flow by day is usually known."""
+    return float(np.isfinite(history.usual_flow[_DAY]).any(axis=0).mean())
 
 
 def _fit_drivers(
     assignment: Assignment, baseline: RoadState, demand: Demand, history: History
 ) -> DriverFit:
     """Return the drivers that fit the usual flows and speeds of working days between 6 and 21 h."""
-    hours = range(6, 21)
+    hours = [hour for hour in _DAY if np.isfinite(history.usual_flow[hour]).any()]
     trips = [demand.at(0, hour) for hour in hours]
     flows = [history.usual_flow[hour] for hour in hours]
     speeds = [history.usual_speed[hour] for hour in hours]

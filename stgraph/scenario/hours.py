@@ -152,10 +152,9 @@ def to_steps(values: Floats, cases: Cases, edited: Edited) -> Floats:
     # where in its hour the middle of a step lies, from -1/2 to 1/2
     past = _hours_past(edited.time, cases.hour[cases.case_of])
     off = (past + step_length(edited.time) / pd.Timedelta(hours=2)) % 1.0 - 0.5
-    other = steps + np.where(off > 0, n_hour, -n_hour)
-    inside = (other >= 0) & (other < T)
-    other = np.clip(other, 0, T - 1)
-    same = inside & (cases.state[cases.case_of[other]] == cases.state[cases.case_of])
+    # at the ends of the horizon, hours that are there in part will do
+    other = np.clip(steps + np.where(off > 0, n_hour, -n_hour), 0, T - 1)
+    same = cases.state[cases.case_of[other]] == cases.state[cases.case_of]
     part = np.where(same, np.abs(off), 0.0)[:, None]
     own = values[cases.case_of]
     return np.asarray(own + part * (values[cases.case_of[other]] - own))
