@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, LiteralString
 
 import pandas as pd
 import psycopg
+import pyogrio
 import pytest
 
+from stgraph import demonstration
 from stgraph.cli import main
+from stgraph.scenario.sources import Horizon
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = [path.stem for path in sorted(EXAMPLES.glob("*.py")) if path.stem != "five_lines"]
@@ -103,17 +109,59 @@ def test_station_files_become_layers_in_postgis(
 def test_the_demo_shows_skill_and_names_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`stgraph demo` ends with the skill table and three paths, and can be called again."""
+    """`stgraph demo` ends with the skill table and five paths, and can be called again."""
     monkeypatch.chdir(tmp_path)
+    hours = Horizon.model_validate({"from": "2026-11-16T07:00", "to": "2026-11-16T09:00"})
+    quick = functools.partial(demonstration.run_scenario_demo, horizon=hours)
+    monkeypatch.setattr(demonstration, "run_scenario_demo", quick)
     changes = [*SMALL, "data.start=2024-11-01", "windows.window=24"]
     for _ in range(2):
         assert main(["demo", "-q", *(f"--set={change}" for change in changes)]) == 0
         out = capsys.readouterr().out
         for word in ("gcn_lstm", "persistence", "seasonal_naive", "weekly_profile", "24 h"):
             assert word in out
-        assert out.split()[-3:] == ["demo/forecast.gpkg", "demo/map.png", "demo/forecast.gif"]
+        assert "Market Bridge closed (simulated city)” (2 changes of roads) costs" in out
+        files = [f"demo/{name}" for name in ("forecast.gpkg", "map.png", "forecast.gif")]
+        assert out[: out.index("Market Bridge")].split()[-4:-1] == files
+        assert out.split()[-2:] == ["demo/scenario.gpkg", "demo/scenario.html"]
     made = {path.name for path in (tmp_path / "demo").iterdir()}
     assert {"forecast.gpkg", "map.png", "forecast.gif", "checkpoint", "report.json"} <= made
+    assert "simulated" in (tmp_path / "demo/scenario.html").read_text()
+    layers = pyogrio.read_dataframe("demo/scenario.gpkg", layer="scenario_link_peak")
+    assert len(set(layers["run_id"])) == 1  # runs do not gather
+    assert (layers["status"] == "closed").sum() >= 2
+
+
+def test_a_wheel_has_all_that_the_demo_reads() -> None:
+    """The files of the simulated city are packaged, those that the job and the scenario name."""
+    project = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    city = EXAMPLES / "scenarios"
+    named = {"bridge-closure.toml"}
+    for name in ("bridge-closure.toml", "baseline.toml", "city.toml"):
+        named |= set(re.findall(r'"(city/[\w.]+|\w+\.toml)"', (city / name).read_text()))
+    assert {name.split("/")[0] for name in named} == {
+        Path(name).relative_to("examples/scenarios").as_posix() for name in wheel
+    }
+    for source, target in wheel.items():
+        assert target == f"stgraph/demo_city/{Path(source).name}"
+        assert (EXAMPLES.parent / source).exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((EXAMPLES / "scenarios").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_scenarios_of_the_simulated_city_are_ready(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every example of a scenario passes its check, and says which command comes next."""
+    if path.stem == "city":
+        assert main(["check", str(path)]) == 0
+    elif path.stem != "baseline":
+        assert main(["scenario", "check", str(path)]) == 0
+    else:
+        assert main(["scenario", "list", str(path)]) == 0
+    assert "as it is" in capsys.readouterr().out or path.stem != "baseline"
 
 
 def test_the_demo_is_an_example_like_any_other() -> None:

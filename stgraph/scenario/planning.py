@@ -44,7 +44,7 @@ def plan_table(scenario: Scenario, edited: Edited) -> pd.DataFrame:
             )
         if changed.empty:
             rows.append(start)
-    return pd.DataFrame(rows, columns=_COLUMNS).fillna("")
+    return pd.DataFrame(rows, columns=_COLUMNS, dtype=object).fillna("")
 
 
 def about(operation: Operation) -> str:
