@@ -9,12 +9,11 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from stgraph.errors import DataError
 from stgraph.graph import IntArray, STGraph
 from stgraph.report import Report
+from stgraph.scenario._routes import expanded, find_ways, forbidden_turns
 from stgraph.scenario.week import Floats
 from stgraph.scenario.zoning import listed, place_zones
 
@@ -103,7 +102,7 @@ def finish_demand(
     between, inside = between.astype(np.float64), inside.astype(np.float64)
     weight = np.bincount(hours.ravel(), minlength=len(trips)) / 168
     _tell_unused(between, inside, junctions, weight, report)
-    tell_unreachable(between, weight, found.index, junctions, roads, report)
+    _tell_unreachable(between, weight, found.index, junctions, roads, report)
     busiest = np.maximum(between.sum(axis=1).max(axis=0), between.sum(axis=2).max(axis=0))
     if (many := busiest > _MANY_TRIPS).any():
         what = f"{int(many.sum())} zones have more than {_MANY_TRIPS:,.0f} trips an hour: "
@@ -129,7 +128,7 @@ def _tell_unused(
         report.info("`zones`", what, "they use no link")
 
 
-def tell_unreachable(
+def _tell_unreachable(
     trips: Floats,
     weight: Floats,
     ids: pd.Index[Any],
@@ -150,22 +149,14 @@ def tell_unreachable(
     junctions
         (Z,) positions of their junctions.
     roads
-        Junctions as nodes, segments as edges; forbidden turns are not looked at.
+        Junctions as nodes, segments as edges.
     report
         Takes a warning with zones and trips.
     """
-    n = roads.n_nodes
-    graph = csr_array((np.ones(roads.n_edges), tuple(roads.edge_index)), shape=(n, n))
-    _, part = connected_components(graph, directed=True, connection="strong")
-    if len(np.unique(part[junctions])) == 1:
+    net = expanded(roads, forbidden_turns(roads))
+    reached = find_ways(net.source, net.target, net.n_nodes, junctions, net.end_of[junctions])
+    if reached.all():
         return
-    reached = np.zeros((len(ids), len(ids)), dtype=bool)
-    for one in np.unique(part[junctions]):
-        members = part[junctions] == one
-        start = int(junctions[np.argmax(members)])
-        seen = np.zeros(n, dtype=bool)
-        seen[breadth_first_order(graph, start, return_predecessors=False)] = True
-        reached[members] = seen[junctions]
     lost = (weight @ trips.reshape(len(trips), -1)).reshape(len(ids), -1) * ~reached
     if not lost.any():
         return

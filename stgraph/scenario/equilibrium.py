@@ -11,7 +11,7 @@ from stgraph.errors import InputError
 from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
 from stgraph.scenario._aequilibrae import Engine, Links, link_minutes
-from stgraph.scenario._reach import find_ways
+from stgraph.scenario._routes import find_ways
 from stgraph.scenario.turns import TurnNetwork
 from stgraph.scenario.week import Floats
 

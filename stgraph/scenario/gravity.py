@@ -15,13 +15,12 @@ from scipy.sparse import csr_array
 from stgraph.errors import DataError
 from stgraph.graph import IntArray, STGraph
 from stgraph.report import Report
-from stgraph.scenario.balancing import furness
+from stgraph.scenario.balancing import fit_mix, furness
 from stgraph.scenario.counts import Counts, FitQuality, measure_fit
 from stgraph.scenario.demand import Demand, check_size
 from stgraph.scenario.loading import ZoneRoutes, find_routes
-from stgraph.scenario.mixing import fit_mix
 from stgraph.scenario.week import Floats, fill_periods
-from stgraph.scenario.weighing import WeightedZones, fit_weights, weigh_zones
+from stgraph.scenario.zone_weights import WeightedZones, fit_weights, weigh_zones
 from stgraph.scenario.zoning import listed
 
 Assign = Callable[[Floats], npt.NDArray[np.floating[Any]]]  # (P, Z, Z) trips to (P, E) flows

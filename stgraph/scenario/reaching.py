@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
-from stgraph.scenario._reach import find_ways
+from stgraph.scenario._routes import find_ways
 from stgraph.scenario.actions.listing import step_of
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.states import Edited, RoadState

@@ -14,12 +14,11 @@ import shapely
 from stgraph.errors import DataError
 from stgraph.graph import Feature, STGraph
 from stgraph.scenario.adjusting import adjust_to_counts
-from stgraph.scenario.balancing import furness
+from stgraph.scenario.balancing import fit_mix, furness
 from stgraph.scenario.counts import Counts, counts_from_readings, measure_fit, usual_minutes
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.gravity import fit_gravity, scale_totals
 from stgraph.scenario.loading import find_routes, free_minutes
-from stgraph.scenario.mixing import fit_mix
 from stgraph.scenario.week import fill_periods, week_periods
 from stgraph.scenario.zoning import build_zones
 

@@ -14,8 +14,8 @@ from scipy.sparse import csr_array
 from stgraph.errors import DataError, nearest_name, shown
 from stgraph.graph import IntArray, STGraph
 from stgraph.report import Report
+from stgraph.scenario.balancing import fit_mix
 from stgraph.scenario.counts import Counts, road_classes
-from stgraph.scenario.mixing import fit_mix
 from stgraph.scenario.week import Floats
 from stgraph.scenario.zoning import build_zones, listed, place_zones
 
