@@ -24,6 +24,7 @@ from stgraph.scenario.running import may_learn, run
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.scriptfile import pick_scenarios, read_scenarios
 from stgraph.scenario.tables import tables
+from stgraph.scenario.traffic import find_speed
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +159,9 @@ def _open_all(
                 allow_disconnect=allow_disconnect,
             )
             found.extend(more)
+        if given.forecast is not None and find_speed(given.forecast) is None:
+            todo = 'give it with units, as in units = {speed = "km/h"}'
+            found.error("`baseline.forecast`", "has no speeds in a known unit", todo)
         inputs.append(given)
         wrong.extend(
             Finding("error", f"{one.name!r}, {error.where}", error.what, error.todo, error.count)
