@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from stgraph.graph import BoolArray, IntArray
 from stgraph.scenario._microworld import STEP_S, Floats, Links
-from stgraph.scenario.editing import RoadState
+from stgraph.scenario.states import RoadState
 from stgraph.scenario.turns import with_turns_back
 
 

@@ -29,8 +29,14 @@ class Estimate:
     @classmethod
     def of(cls, row: Any) -> Estimate:
         """Return the estimate in a row of a summary."""
-        names = ("base", "scenario", "change", "low", "high")
-        return cls(*(as_float(row[name]) for name in names), unit=str(row["unit"]))
+        return cls(
+            base=as_float(row["base"]),
+            scenario=as_float(row["scenario"]),
+            change=as_float(row["change"]),
+            low=as_float(row["low"]),
+            high=as_float(row["high"]),
+            unit=str(row["unit"]),
+        )
 
     @property
     def has_range(self) -> bool:
@@ -124,7 +130,8 @@ def plain(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else number(float(value))
+        size = float(value)
+        return f"{size:.3g}".replace("-", "−") if abs(size) < 1000 else number(size)
     if isinstance(value, (list, tuple)):
-        return ", ".join(plain(part) for part in value) if len(value) else "none"
+        return ", ".join(plain(part) for part in value) or "none"
     return MISSING if value is None else str(value)

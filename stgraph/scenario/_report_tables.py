@@ -27,7 +27,7 @@ def operations_of(result: ScenarioResult) -> list[dict[str, Any]]:
     for operation, edits in result.edits.groupby("operation", sort=True):
         rows.append(
             {
-                "number": int(operation),  # type: ignore[call-overload]  # as `Edited.edits` has it
+                "number": int(str(operation)),
                 "op": str(edits["op"].iloc[0]).replace("_", " "),
                 "label": str(edits["label"].iloc[0]),
                 "streets": streets_of(result, edits),
@@ -79,16 +79,16 @@ def street_tables(drawn: Drawn) -> dict[str, list[dict[str, Any]]]:
     """Return the streets with the largest changes of vehicles and of time lost."""
     day = drawn.peaks["day"]
     links = pd.concat([day, link_totals(drawn.result)], axis=1)
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for name, table, unit in (
         ("vehicles", top_vehicles(links), "veh"),
         ("delay", top_delay(links), "veh-h"),
     ):
-        rows = []
-        for row in table.to_dict("records"):
+        found[name] = []
+        for record in table.to_dict("records"):
+            row = {str(column): entry for column, entry in record.items()}
             estimate = Estimate.of({**row, "unit": unit})
-            rows.append({**row, "estimate": estimate, "verdict": _verdict(row, estimate)})
-        found[name] = rows
+            found[name].append(row | {"estimate": estimate, "verdict": _verdict(row, estimate)})
     return found
 
 
@@ -192,12 +192,12 @@ def profile_of(result: ScenarioResult, *, key: str) -> dict[str, Any]:
     changes there.
     """
     base, scenario = _hourly(result)
-    if len(base) < 2 or not (np.isfinite(base).any() and np.isfinite(scenario).any()):
+    if len(base) < 2 or not np.isfinite(scenario - base).any():
         return {}
     local = base.index
     found = result.summary.loc[result.summary["metric"] == "VHT"]
     low = high = None
-    y0, y1 = base.to_numpy(dtype=float), scenario.to_numpy(dtype=float)
+    y0, y1 = (np.array(part, dtype=np.float64) for part in (base, scenario))
     if len(found) and Estimate.of(found.iloc[0]).has_range:
         cost = Estimate.of(found.iloc[0])
         share = np.abs(y1 - y0) / max(np.nansum(np.abs(y1 - y0)), 1e-12)

@@ -37,13 +37,14 @@ def side_by_side(tables: CompareTables, drawn: Sequence[Drawn], *, network: str)
     for metric in tables.change.index:
         step = tables.step(metric)
         ranks = tables.rank.loc[metric].to_numpy(dtype=float)
+        estimates = [tables.estimate(metric, name) for name in names]
         cells = [
-            {"estimate": tables.estimate(metric, name), "rank": int(rank) if rank > 0 else 0}
-            for name, rank in zip(names, ranks, strict=True)
+            {"estimate": estimate, "rank": int(rank) if rank > 0 else 0}
+            for estimate, rank in zip(estimates, ranks, strict=True)
         ]
         is_ranked = better(str(metric)) != 0 and len(set(ranks[ranks > 0])) > 1
         row = {"metric": metric, "unit": tables.unit(metric), "step": step, "cells": cells}
-        rows.append(row | {"base": cells[0]["estimate"].base, "is_ranked": is_ranked})
+        rows.append(row | {"base": estimates[0].base, "is_ranked": is_ranked})
     period = _period(drawn)
     maps = [_small(part, name, i, period, network) for i, (part, name) in _numbered(drawn, names)]
     return {
@@ -90,7 +91,7 @@ def _charts(tables: CompareTables, metric: str) -> list[dict[str, str]]:
     """Return a chart per parameter of a sweep: how a metric depends on it."""
     if metric not in tables.change.index:
         return []
-    found = []
+    found: list[dict[str, str]] = []
     for parameter, table in sweeps(tables, metric).items():
         if not np.isfinite(table["change"]).any():
             continue

@@ -35,8 +35,6 @@ from stgraph.scenario.streets import Streets, read_streets
 from stgraph.scenario.target_fields import describe, shorten
 from stgraph.scenario.window import window_steps
 
-__all__ = ["Edited", "RoadState", "edit", "sort_findings", "try_edit"]
-
 _OPERATION = re.compile(r"operation (\d+) ")
 
 

@@ -207,8 +207,7 @@ def od_table(od: ODTimes, *, zone: str = "UTC", trips: Values | None = None) -> 
 def _cut_off(od: ODTimes, hours: BoolArray, weight: Values) -> BoolArray:
     """Tell which pairs lose their only way in some of the hours in which somebody wants it."""
     lost = np.isfinite(od.base_min[hours]) & ~np.isfinite(od.scn_min[hours])
-    found: BoolArray = (lost & (weight > 0)).any(axis=0)
-    return found
+    return np.asarray((lost & (weight > 0)).any(axis=0), dtype=np.bool_)
 
 
 def weighted_mean(minutes: Values, weight: Values) -> Values:

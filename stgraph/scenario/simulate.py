@@ -19,7 +19,7 @@ from stgraph.scenario import _microworld as microworld
 from stgraph.scenario._departures import draw
 from stgraph.scenario._links import Network, Timetable, build_network, reachable
 from stgraph.scenario._microworld import JAM_PER_M, STEP_S, Departures, Floats, Links, Passage
-from stgraph.scenario.editing import Edited, RoadState
+from stgraph.scenario.states import Edited, RoadState
 
 MIN_REPLICATES = 8  # with fewer, the noise is not known
 _SIGMAS = 2.0  # smaller changes are not significant

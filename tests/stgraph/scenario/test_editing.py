@@ -16,8 +16,9 @@ from scenario_town import EAST, LAT, LON, STEP, make_time, make_town, place
 from stgraph import registry
 from stgraph.errors import ConfigError
 from stgraph.graph import STGraph
-from stgraph.scenario.editing import Edited, RoadState, edit
+from stgraph.scenario.editing import edit
 from stgraph.scenario.script import Scenario
+from stgraph.scenario.states import Edited, RoadState
 
 TIME = make_time()
 

@@ -17,9 +17,10 @@ from stgraph.report import Report
 from stgraph.scenario import _microworld as microworld
 from stgraph.scenario import simulate as module
 from stgraph.scenario._departures import draw
-from stgraph.scenario.editing import Edited, edit
+from stgraph.scenario.editing import edit
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.simulate import Simulated, simulate
+from stgraph.scenario.states import Edited
 
 pytest.importorskip("uxsim")
 
