@@ -48,6 +48,10 @@ images: demo
 		STGRAPH_GPKG=demo/forecast.gpkg STGRAPH_PNG=docs/images/qgis.png \
 		xvfb-run -a -s "-screen 0 1440x900x24" qgis --nologo --noversioncheck \
 		--profiles-path demo/.qgis --code docs/images/qgis_window.py; \
+		STGRAPH_GPKG=demo/scenario.gpkg STGRAPH_PNG=docs/images/qgis-scenario.png \
+		STGRAPH_LAYERS=scenario_link_peak,scenario_edit \
+		xvfb-run -a -s "-screen 0 1440x900x24" qgis --nologo --noversioncheck \
+		--profiles-path demo/.qgis --code docs/images/qgis_window.py; \
 		$(BIN)/python docs/images/qgis_postgis.py docs/images/qgis-postgis.png; \
 	else echo "the pictures of QGIS are left as they are: they need qgis and xvfb-run"; fi
 

@@ -394,12 +394,20 @@ def test_scenario_layers_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(rows) <= set(pyogrio.list_layers("works.gpkg")[:, 0])
 
 
+def test_equilibrium_page_runs() -> None:
+    """The page's snippet finds Braess' paradox."""
+    names: dict[str, Any] = {}
+    run_page(DOCS / "scenario/equilibrium.md", names)
+    assert names["minutes"][1] > names["minutes"][0]
+
+
 def test_every_python_snippet_is_run() -> None:
     """A page with Python belongs into one of the tests above."""
     run = {"README.md", "docs/getting-started.md", "docs/api/index.md", "docs/evaluation.md"}
     run |= {"docs/scenario/script.md"}  # by test_scenario_scripts_run
     run |= {"docs/scenario/layers.md"}  # by test_scenario_layers_page_runs
     run |= {"docs/scenario/demand.md"}  # by test_demand_page_runs
+    run |= {"docs/scenario/equilibrium.md"}  # by test_equilibrium_page_runs
     run |= {"docs/scenario/simulate.md"}  # by test_simulate_page_runs
     assert {page_id(p) for p in PAGES if any(b.kind == "python" for b in blocks(p))} == run
 

@@ -3,6 +3,7 @@
 Run by QGIS itself, as `make images` does, for the demo's GeoPackage or for a project::
 
     STGRAPH_GPKG=demo/forecast.gpkg STGRAPH_PNG=qgis.png qgis --code docs/images/qgis_window.py
+    STGRAPH_GPKG=demo/scenario.gpkg STGRAPH_LAYERS=scenario_link_peak,scenario_edit ...
     STGRAPH_PNG=qgis-postgis.png qgis --project city.qgz --code docs/images/qgis_window.py
 """
 
@@ -14,6 +15,8 @@ from qgis.PyQt.QtCore import QTimer
 from qgis.PyQt.QtWidgets import QAbstractButton, QDockWidget, QToolBar
 from qgis.utils import iface
 
+LAYERS = os.environ.get("STGRAPH_LAYERS", "edges,forecast").split(",")
+METRES = "EPSG:2193" if "forecast" in LAYERS else "EPSG:32631"  # Auckland, the simulated city
 FRAME = 12  # noon of the day after
 SHOWN = {"Layers", "Temporal Controller"}
 TOOLS = {"mFileToolBar", "mMapNavToolBar", "mAttributesToolBar"}
@@ -43,14 +46,14 @@ def tidy_window():
 
 def open_layers():
     """Open the edges and the forecast as a user does; their styles come with them."""
-    for name in ("edges", "forecast"):
+    for name in LAYERS:
         iface.addVectorLayer(f"{os.environ['STGRAPH_GPKG']}|layername={name}", name, "ogr")
 
 
 def place_map():
     """Look at the stations in metres, not in degrees."""
     layer = iface.activeLayer()
-    metres = QgsCoordinateReferenceSystem("EPSG:2193")
+    metres = QgsCoordinateReferenceSystem(METRES)
     QgsProject.instance().setCrs(metres)
     shift = QgsCoordinateTransform(layer.crs(), metres, QgsProject.instance())
     box = shift.transformBoundingBox(layer.extent())
@@ -91,7 +94,9 @@ def look_at_project():
         group.setExpanded(True)
 
 
-if "STGRAPH_GPKG" in os.environ:
+if "STGRAPH_LAYERS" in os.environ:
+    STEPS = (tidy_window, open_layers, place_map, take_picture)
+elif "STGRAPH_GPKG" in os.environ:
     STEPS = (tidy_window, open_layers, place_map, start_clock, take_picture)
 else:
     STEPS = (tidy_window, look_at_project, take_picture)
