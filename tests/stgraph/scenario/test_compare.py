@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenario_results import make_result
 
@@ -72,10 +72,11 @@ def test_noise_is_named_in_the_terminal(result: ScenarioResult) -> None:
     assert tables.to_frame()["a"].iloc[0].endswith("noise")
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(-50, 50), st.floats(0, 20)), min_size=2, max_size=6))
 def test_better_scenarios_never_rank_behind(changes: list[tuple[float, float]]) -> None:
     """Property: whoever is better for sure has a smaller rank, whatever the order given."""
-    made = make_result()
+    made = make_result(hours=2)
     results = [with_change(made, f"s{i}", *change) for i, change in enumerate(changes)]
     tables = compare(results)
     rank = tables.rank.loc["VHT"]

@@ -7,7 +7,7 @@ import contextlib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph.errors import InputError
@@ -87,6 +87,7 @@ def test_what_cannot_be_read_is_an_error(condition: str, words: str) -> None:
         find_rows(condition, TABLE, 4)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Protects against anything else than InputError."""

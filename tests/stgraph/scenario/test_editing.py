@@ -261,7 +261,7 @@ def test_straight_lines_where_edges_have_none() -> None:
 # ---------------------------------------------------------------- properties
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     order=st.permutations(range(13)),
     closed=st.lists(st.sampled_from([10, 12, 14, 16, 18, 20, EAST]), max_size=3, unique=True),

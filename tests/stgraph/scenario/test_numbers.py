@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph.scenario._numbers import NOISE, Estimate, decade, number, plain, signed
@@ -55,6 +55,7 @@ def test_values_of_cards() -> None:
     assert plain([]) == "none"
 
 
+@settings(deadline=None)
 @given(st.floats(-1e9, 1e9), st.floats(1e-3, 1e9), st.floats(0, 1e9))
 def test_rounding_never_exceeds_a_quarter_of_the_range(
     change: float, width: float, base: float
@@ -69,6 +70,7 @@ def test_rounding_never_exceeds_a_quarter_of_the_range(
     assert shown == pytest.approx(change, abs=estimate.step * 0.51, rel=1e-9)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-9, 1e12))
 def test_decades(value: float) -> None:
     """Property: a decade is the power of ten at or below."""

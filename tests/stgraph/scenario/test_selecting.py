@@ -154,7 +154,7 @@ def test_three_nearest_names() -> None:
     assert three_nearest("xyz", ["abc"]) == ""
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(order=st.permutations(range(13)))
 def test_order_of_segments_does_not_matter(order: list[int]) -> None:
     """Protects positions."""

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenario_towns import diamond, grid, make_edited, make_roads
 
@@ -200,6 +200,7 @@ def test_progress_is_told_after_every_run() -> None:
     assert told == [(i, 16) for i in range(1, 17)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 50), st.floats(0, 20)), max_size=20),
     st.lists(st.floats(1, 40), min_size=1, max_size=5),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph.graph import STGraph
@@ -116,6 +116,7 @@ def test_details_below_a_pixel_are_left_out() -> None:
     assert len(sheet.points) < 10
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-900, 900), st.integers(-900, 900)), min_size=2, max_size=9))
 def test_paths_lead_where_the_line_leads(points: list[tuple[int, int]]) -> None:
     """Property: relative steps add up to the rounded end; no step is empty."""
