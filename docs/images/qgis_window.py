@@ -18,7 +18,7 @@ from qgis.utils import iface
 LAYERS = os.environ.get("STGRAPH_LAYERS", "edges,forecast").split(",")
 METRES = "EPSG:2193" if "forecast" in LAYERS else "EPSG:32631"  # Auckland, the simulated city
 FRAME = 12  # noon of the day after
-SHOWN = {"Layers", "Temporal Controller"}
+SHOWN = {"Layers"} if "STGRAPH_LAYERS" in os.environ else {"Layers", "Temporal Controller"}
 TOOLS = {"mFileToolBar", "mMapNavToolBar", "mAttributesToolBar"}
 
 
@@ -52,7 +52,8 @@ def open_layers():
 
 def place_map():
     """Look at the stations in metres, not in degrees."""
-    layer = iface.activeLayer()
+    shown = "forecast" if "forecast" in LAYERS else LAYERS[0]
+    (layer,) = QgsProject.instance().mapLayersByName(shown)
     metres = QgsCoordinateReferenceSystem(METRES)
     QgsProject.instance().setCrs(metres)
     shift = QgsCoordinateTransform(layer.crs(), metres, QgsProject.instance())
