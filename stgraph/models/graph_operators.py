@@ -75,6 +75,10 @@ class Supports:
         self._dense = dense
         self._pairs: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor]]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to other processes: without tensors, which are made there again."""
+        return {**self.__dict__, "_pairs": {}}
+
     def __call__(self, columns: Tensor) -> Tensor:
         """Apply all supports to a matrix of node states, differentiably: (N, C) -> (N, S, C)."""
         out: Tensor = _Product.apply(columns, self)  # type: ignore[no-untyped-call]

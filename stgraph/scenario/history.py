@@ -15,6 +15,7 @@ from stgraph.scenario.traffic import SegmentTraffic
 Floats = npt.NDArray[np.float64]
 
 _USUAL_VPH = 30.0  # a segment with this flow on other days, and none in an hour, was closed then
+_OPEN = 0.99  # share of the capacity from which on a segment counts as open
 _SHUT = 0.5  # share of the capacity below which a segment counts as closed
 
 
@@ -28,13 +29,13 @@ class History:
     speed_kmh: Floats  # (H, E) space-mean speeds, NaN where nobody drove
     flow_vph: Floats  # (H, E)
     share: Floats  # (H, E) of the capacity that was open
-    usual_speed: Floats  # (48, E) medians of the hours of a kind
+    usual_speed: Floats  # (48, E) medians of the hours of a kind in which it was open
     usual_flow: Floats
 
     @property
     def is_disturbed(self) -> BoolArray:
         """Whether something was closed or narrowed anywhere, (H,)."""
-        return np.asarray((self.share < 0.99).any(axis=1))
+        return np.asarray((self.share < _OPEN).any(axis=1))
 
     @property
     def day(self) -> IntArray:
@@ -82,14 +83,15 @@ def build_history(traffic: SegmentTraffic) -> History:
     speed = _mean_speed(traffic, hour_of, len(hours))
     kind = kinds_of(hours[whole], traffic.zone)
     speed, flow = speed[whole], flow[whole]
-    usual_flow = by_kind(flow, kind)
     if traffic.capacity_share is None:
-        share = np.where((flow == 0) & (usual_flow[kind] >= _USUAL_VPH), 0.0, 1.0)
+        usual = by_kind(flow, kind)[kind]
+        share = np.where((flow == 0) & (usual >= _USUAL_VPH), 0.0, 1.0)
     else:
         share = np.nan_to_num(_mean(traffic.capacity_share, hour_of, len(hours))[whole], nan=1.0)
     return History(
-        hours[whole], traffic.zone, kind, speed, flow, share, by_kind(speed, kind), usual_flow
-    )
+        hours[whole], traffic.zone, kind, speed, flow, share,
+        _usual(speed, kind, share), _usual(flow, kind, share),
+    )  # fmt: skip
 
 
 def kinds_of(time: pd.DatetimeIndex, zone: str) -> IntArray:
@@ -109,6 +111,12 @@ def by_kind(values: Floats, kind: IntArray) -> Floats:
             out[one, some] = np.nanmedian(rows[:, some], axis=0)
     other = np.roll(out, 24, axis=0)
     return np.where(np.isfinite(out), out, other)
+
+
+def _usual(values: Floats, kind: IntArray, share: Floats) -> Floats:
+    """Return medians over the hours in which a segment was open; of all where it never was."""
+    calm = by_kind(np.where(share > _OPEN, values, np.nan), kind)
+    return np.where(np.isfinite(calm), calm, by_kind(values, kind))
 
 
 def is_shut(share: Floats) -> BoolArray:

@@ -186,7 +186,8 @@ def _skill(history: History, rows: IntArray, ratio: Floats) -> float:
     weight = np.where(counted, 1.0 / (np.nan_to_num(noise, nan=2.0) ** 2 + 1.0), 0.0)
     off = np.where(counted, off, 0.0)
     said = np.where(counted, usual * (1.0 / ratio - 1.0), 0.0)
-    return float(1.0 - (weight * (said - off) ** 2).sum() / (weight * off**2).sum())
+    total = float((weight * off**2).sum())
+    return 1.0 - float((weight * (said - off) ** 2).sum()) / total if total > 0 else 0.0
 
 
 def _slope(

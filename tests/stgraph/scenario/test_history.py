@@ -126,3 +126,13 @@ def test_a_history_that_is_always_disturbed_still_has_noise() -> None:
     ones = np.ones((24 * 14, 1))
     found = build_history(make_traffic(speed, 100 * ones, 0.5 * ones, minutes=60))
     assert np.isfinite(found.noise()[0]).all()
+
+
+def test_the_usual_is_that_of_open_streets() -> None:
+    """A bridge that is closed on four of five days has the flow of the fifth."""
+    flow, share = np.full((5 * 24, 2), 100.0), np.ones((5 * 24, 2))
+    flow[24:, 0], share[24:, 0] = 0.0, 0.0
+    share[:, 1] = 0.3  # never open: whatever there was
+    found = build_history(make_traffic(np.full(flow.shape, 40.0), flow, share, minutes=60))
+    np.testing.assert_array_equal(found.usual_flow[:24], 100)
+    np.testing.assert_array_equal(found.usual_speed[:24], 40)
