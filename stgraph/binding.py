@@ -31,7 +31,7 @@ from stgraph.report import Report
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 
 # parameters that take a connection string, which is kept as a secret -> an example of one
-_SECRETS = {"dsn": "service=traffic", "database_url": "postgresql://user@host/database"}
+SECRETS = {"dsn": "service=traffic", "database_url": "postgresql://user@host/database"}
 
 _WORDS = {  # of pydantic -> so that they follow after "give"
     "greater than or equal to": "a number of at least",
@@ -97,7 +97,7 @@ def bind_options(
     bound: dict[str, Any] = {}
     for name, value in table.items():
         place = f"{where} `{name}`"
-        if name in _SECRETS and name in parameters:
+        if name in SECRETS and name in parameters:
             bound[name] = resolve_dsn(value, place, origin, option=name)
         elif name in parameters:
             hint = hints.get(name, Any)
@@ -133,7 +133,7 @@ def resolve_dsn(
 ) -> SecretStr | None:
     """Return a connection string with its variables filled in; no message shows what it holds."""
     if not isinstance(value, str):
-        todo = f'give a connection string: "{_SECRETS[option]}"'
+        todo = f'give a connection string: "{SECRETS[option]}"'
         origin.report.error(where, "is no text", todo)
         return None
     filled = _fill_variables(value, where, origin)

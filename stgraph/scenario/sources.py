@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from stgraph.binding import SECRETS
 from stgraph.scenario.target import Id
 from stgraph.scenario.window import Instant
 
@@ -20,6 +21,15 @@ class Source(BaseModel):
     model_config = _MODEL
     connector: str  # registered name; see `stgraph info`
     options: Mapping[str, Any] = Field(default_factory=dict)  # the connector's own keys
+
+    @field_validator("options")
+    @classmethod
+    def _hide(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep connection strings secret, however they were given."""
+        return {
+            name: SecretStr(value) if name in SECRETS and isinstance(value, str) else value
+            for name, value in options.items()
+        }
 
 
 class Baseline(BaseModel):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stgraph.config import reveal
 from stgraph.errors import ConfigError
 from stgraph.scenario.documents import dump_yaml, load_document
 from stgraph.scenario.script import Scenario
@@ -291,6 +292,17 @@ def test_odd_names_survive(name: str, tmp_path: Path) -> None:
     """Text stays text on the way to YAML and back."""
     scenario = Scenario("x").close(name=name, note=name)
     assert read(to_yaml(scenario), tmp_path, "x.yaml")[0].operations == scenario.operations
+
+
+def test_secrets_of_sources_are_not_written() -> None:
+    """Protects connection strings that are plain text in a call."""
+    roads = {"connector": "osm_postgis", "options": {"dsn": "host=h password=hush", "layer": "a"}}
+    scenario = Scenario("x", baseline={"roads": roads, "history": {"connector": "y", "options": {
+        "database_url": "postgresql://me:hush@host/db"}}})  # fmt: skip
+    assert "hush" not in to_yaml(scenario) + repr(scenario) + str(scenario.model_dump())
+    assert "layer: a" in to_yaml(scenario)
+    assert scenario.baseline.roads is not None
+    assert reveal(scenario.baseline.roads.options)["dsn"] == "host=h password=hush"
 
 
 def test_secrets_are_not_written() -> None:
