@@ -50,9 +50,9 @@ class City:
             "drivers": self.drivers.kind,
         }
         if self.history is not None:
+            first, last = self.history.hours[[0, -1]].tz_convert(self.history.zone)
             out["history"] = (
-                f"{len(self.history.hours)} hours from {self.history.hours[0]:%Y-%m-%d} to "
-                f"{self.history.hours[-1]:%Y-%m-%d}"
+                f"{len(self.history.hours)} hours from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
             )
         if self.driver_fit is not None:
             fit = self.driver_fit
