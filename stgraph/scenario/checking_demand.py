@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import pyproj
-import shapely
 
 from stgraph.graph import BoolArray
 from stgraph.report import Report
 from stgraph.scenario.actions.listing import step_of
 from stgraph.scenario.demand import Demand
+from stgraph.scenario.demand_places import Places, as_ids, check_zones, find_origins
 from stgraph.scenario.operations import AddDemand, Operation, ScaleDemand
 from stgraph.scenario.states import Edited
-from stgraph.scenario.target_fields import shorten, three_nearest
 from stgraph.scenario.week import periods_at
 from stgraph.scenario.window import window_steps
 
-_FAR_M = 2000.0  # a place farther from any zone is not in the area
 Numbered = Sequence[tuple[int, Operation]]
 
 
@@ -69,8 +66,7 @@ def check_demand(
 
 def _check_scale(operation: ScaleDemand, demand: Demand, report: Report, where: str) -> None:
     """Note zones that there are not, and factors that change nothing."""
-    for field in ("from_zone", "to_zone"):
-        _check_zones(getattr(operation, field), demand, report, f"{where}, `{field}`")
+    check_zones(operation, demand, report, where)
     if operation.factor == 1:
         report.warning(f"{where}, `factor`", "is 1", "it changes nothing")
     rows, columns = _pairs(operation, demand)
@@ -80,25 +76,12 @@ def _check_scale(operation: ScaleDemand, demand: Demand, report: Report, where: 
             report.warning(where, "there are no trips between these zones", "it changes nothing")
 
 
-def _check_zones(given: str | Iterable[str], demand: Demand, report: Report, where: str) -> None:
-    """Note ids of zones that there are not."""
-    if given == "any":
-        return
-    known = [str(name) for name in demand.zones.index]
-    for one in [given] if isinstance(given, str) else given:
-        if one not in known:
-            what = f"no zone {one!r}; there are {len(known)}, such as {shorten(known[:3])}"
-            report.error(where, what, three_nearest(one, known) or "use an id of a zone, or any")
-
-
 def _pairs(operation: ScaleDemand, demand: Demand) -> tuple[BoolArray, BoolArray]:
     """Return which zones an operation is about, as origins and as destinations."""
     ids = np.array([str(name) for name in demand.zones.index], dtype=object)
 
     def chosen(given: str | tuple[str, ...]) -> BoolArray:
-        if given == "any":
-            return np.ones(len(ids), dtype=np.bool_)
-        return np.isin(ids, [given] if isinstance(given, str) else list(given))
+        return np.isin(ids, as_ids(given)) | (given == "any")
 
     return chosen(operation.from_zone), chosen(operation.to_zone)
 
@@ -137,7 +120,7 @@ def _check_event(
 ) -> None:
     """Note places, origins and numbers of an event that cannot be."""
     junction = _find_place(operation, demand, edited, report, where)
-    _check_origins(operation, demand, report, f"{where}, `origins`")
+    find_origins(operation, demand, report, where)
     hours = np.bincount(periods_at(time, zone, demand.period_of_hour), minlength=len(demand.trips))
     share = step_of(time).total_seconds() / 3600
     there_are = float(hours * share @ np.asarray(demand.trips).sum(axis=(1, 2)))
@@ -162,62 +145,12 @@ def _find_place(
     operation: AddDemand, demand: Demand, edited: Edited | None, report: Report, where: str
 ) -> int | None:
     """Return the junction of an event, or note a place that there is not."""
-    at = operation.at
-    if at.zone is not None:
-        before = len(report.errors)
-        _check_zones(at.zone, demand, report, f"{where}, `at.zone`")
-        known = [str(name) for name in demand.zones.index]
-        return None if len(report.errors) > before else int(demand.junctions[known.index(at.zone)])
-    if at.node is not None:
-        known = [] if edited is None else [str(name) for name in edited.roads.node_ids]
-        if known and at.node not in known:
-            todo = three_nearest(at.node, known) or "use an id of a junction"
-            report.error(f"{where}, `at.node`", f"no junction {at.node!r}", todo)
-        return known.index(at.node) if at.node in known else None
-    return _nearest_zone(operation, demand, report, where)
-
-
-def _nearest_zone(operation: AddDemand, demand: Demand, report: Report, where: str) -> int | None:
-    """Return the junction of the zone nearest to a place, or note that it is far from all."""
-    crs = demand.zones.crs
-    if crs is None:
-        report.error(f"{where}, `at`", "the zones have no CRS", "name a zone or node instead")
-        return None
-    points = demand.zones.geometry.representative_point().to_crs(4326)
-    lon, lat = float(operation.at.lon or 0), float(operation.at.lat or 0)
-    n = len(points)
-    away = np.asarray(
-        pyproj.Geod(ellps="WGS84").inv(
-            np.full(n, lon), np.full(n, lat), points.x.to_numpy(), points.y.to_numpy()
-        )[2]
-    )
-    nearest = int(np.argmin(away))
-    shapes = np.asarray(demand.zones.geometry.to_crs(4326), dtype=object)
-    inside = shapely.covers(shapes, shapely.Point(lon, lat))
-    if away[nearest] > _FAR_M and not inside.any():
-        what = f"{lon:g} {lat:g} is {away[nearest] / 1000:.1f} km from the nearest zone, "
-        what += str(demand.zones.index[nearest])
-        todo = "longitude comes first; or name a zone or node"
-        report.error(f"{where}, `at`", what, todo)
-        return None
-    return int(demand.junctions[np.argmax(inside) if inside.any() else nearest])
-
-
-def _check_origins(operation: AddDemand, demand: Demand, report: Report, where: str) -> None:
-    """Note columns of weights that there are not, or that weigh nothing."""
-    if operation.origins == "demand":
-        return
-    table = demand.zones.drop(columns=demand.zones.geometry.name)
-    if operation.origins not in table:
-        hint = three_nearest(operation.origins, table.columns)
-        todo = f"use 'demand' or a column of the zones: {shorten(list(table.columns)) or 'none'}"
-        what = f"the zones have no column {operation.origins!r}"
-        report.error(where, what, f"{hint}; {todo}" if hint else todo)
-        return
-    weights = pd.to_numeric(table[operation.origins], errors="coerce")
-    if weights.isna().all() or not weights.sum() > 0 or (weights < 0).any():
-        what = f"column {operation.origins!r} has no weights above 0, or some below"
-        report.error(where, what, "use a column of numbers such as inhabitants")
+    if edited is None and operation.at.node is not None:
+        return None  # nobody knows the junctions
+    places = Places(demand, None if edited is None else edited.roads)
+    places.find(operation, report, where)
+    zone = places.of.get(id(operation))
+    return None if zone is None else places.junctions[zone]
 
 
 def _check_crowd(

@@ -11,14 +11,13 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from stgraph.errors import nearest_name
 from stgraph.graph import BoolArray, IntArray, STGraph
 from stgraph.report import Report
 from stgraph.scenario.demand import Demand, check_size
+from stgraph.scenario.demand_places import Places, as_ids, check_zones, find_origins
 from stgraph.scenario.operations import AddDemand, ScaleDemand
 from stgraph.scenario.week import Floats, periods_at
 from stgraph.scenario.window import Window, to_utc
-from stgraph.scenario.zoning import choose_plane, listed
 
 DemandOperation = AddDemand | ScaleDemand
 
@@ -82,7 +81,7 @@ def apply_demand(
         IANA name of the local time of windows and of the typical week.
     report
         Gets errors for operations that cannot be done, which are left out: unknown zones and
-        columns, nothing to scale, no trips in the horizon; warnings for trips outside it.
+        columns, no trips in the horizon; warnings for trips outside it, and nothing to scale.
     roads
         Junctions as nodes: an event at a junction that is no zone's becomes a zone of its own.
         None: it takes place in the zone whose junction it is.
@@ -100,7 +99,7 @@ def apply_demand(
     that part. All trips of a window inside the horizon arrive: the sum over steps is exact.
     """
     steps = _read_steps(time, zone, demand)
-    found = _Places(demand, roads)
+    found = Places(demand, roads)
     changes = []
     for i, operation in enumerate(operations):
         where = f"operation {i + 1 if numbers is None else numbers[i]} ({operation.op})"
@@ -109,7 +108,7 @@ def apply_demand(
             found.find(operation, report, where)
             parts = _spread_event(operation, time, zone, steps, report, where)
         else:
-            _check_zones(operation, demand, report, where)
+            check_zones(operation, demand, report, where)
             parts = _spread_factor(operation, time, zone, steps, report, where)
         if len(report.errors) == before:
             changes.append(_Change(operation, where, *parts))
@@ -135,104 +134,6 @@ def _read_steps(time: pd.DatetimeIndex, zone: str, demand: Demand) -> _Steps:
 def _freq_seconds(time: pd.DatetimeIndex) -> float:
     """Return how long the only step is; an hour where nothing says it."""
     return 3600.0 if time.freq is None else float(pd.Timedelta(time.freq).total_seconds())  # type: ignore[arg-type]
-
-
-# ---------------------------------------------------------------- places of events
-
-
-class _Places:
-    """The zones of a demand, and those that events need besides."""
-
-    def __init__(self, demand: Demand, roads: STGraph | None) -> None:
-        """Begin with the zones that there are."""
-        self.demand, self.roads = demand, roads
-        self.ids = [str(one) for one in demand.zones.index]
-        self.junctions = [int(one) for one in demand.junctions]
-        self.added: list[int] = []  # junctions of new zones
-        self.of: dict[int, int] = {}  # position of the zone by id() of the operation
-
-    def find(self, operation: AddDemand, report: Report, where: str) -> None:
-        """Note in which zone an event takes place."""
-        at, place = operation.at, None
-        if at.zone is not None:
-            place = self.ids.index(at.zone) if at.zone in self.ids else None
-            if place is None:
-                hint = nearest_name(at.zone, self.ids, n=3)
-                todo = f"there are {len(self.ids)}, such as {listed(self.ids, 3)}"
-                report.error(f"{where}, `at.zone`", f"no zone {at.zone!r}{hint}", todo)
-        elif at.node is not None:
-            place = self._at_node(at.node, report, where)
-        elif at.lon is not None and at.lat is not None:
-            place = self._nearest(at.lon, at.lat, report, where)
-        if place is not None:
-            self.of[id(operation)] = place
-
-    def _at_node(self, node: str, report: Report, where: str) -> int | None:
-        """Return the zone of a junction, a new one if need be."""
-        if self.roads is not None:
-            known = [str(one) for one in self.roads.node_ids]
-            if node not in known:
-                what = f"no junction {node!r}{nearest_name(node, known, n=3)}"
-                report.error(f"{where}, `at.node`", what, f"ids look like {listed(known, 3)}")
-                return None
-            junction = known.index(node)
-        else:
-            names = [str(one) for one in self.demand.zones.get("junction", [])]
-            if node not in names:
-                what = f"no zone has the junction {node!r}{nearest_name(node, names, n=3)}"
-                report.error(f"{where}, `at.node`", what, "name a zone, or pass the roads")
-                return None
-            junction = self.junctions[names.index(node)]
-        if junction in self.junctions:
-            return self.junctions.index(junction)
-        self.junctions.append(junction)
-        self.added.append(junction)
-        return len(self.junctions) - 1
-
-    def _nearest(self, lon: float, lat: float, report: Report, where: str) -> int | None:
-        """Return the zone that holds a place, else the nearest one."""
-        shapes = self.demand.zones.geometry
-        if shapes.crs is None or (shapes.isna() | shapes.is_empty).all():
-            report.error(f"{where}, `at`", "the zones have no places", "name a zone or a node")
-            return None
-        plane = choose_plane(shapes)
-        point = gpd.GeoSeries(gpd.points_from_xy([lon], [lat]), crs=4326).to_crs(plane).iloc[0]
-        return int(np.nanargmin(shapes.to_crs(plane).distance(point).to_numpy()))
-
-    def zones(self) -> gpd.GeoDataFrame:
-        """Return all zones."""
-        zones, roads = self.demand.zones, self.roads
-        if not self.added or roads is None:
-            return zones
-        nodes = roads.nodes.iloc[self.added]
-        geometry = nodes.geometry if zones.crs is None else nodes.geometry.to_crs(zones.crs)
-        more = gpd.GeoDataFrame(
-            {"junction": nodes.index, zones.geometry.name: geometry.to_numpy()},
-            index=[f"node {one}" for one in nodes.index],
-            geometry=zones.geometry.name,
-            crs=zones.crs,
-        )
-        found = more.reindex(columns=zones.columns)
-        joined = {name: [*zones[name], *found[name]] for name in zones.columns}
-        index = pd.Index([*zones.index, *more.index], name=zones.index.name)
-        return gpd.GeoDataFrame(joined, index=index, geometry=zones.geometry.name, crs=zones.crs)
-
-
-def _check_zones(operation: ScaleDemand, demand: Demand, report: Report, where: str) -> None:
-    """Note ids of zones that there are not."""
-    known = [str(one) for one in demand.zones.index]
-    for field in ("from_zone", "to_zone"):
-        given = getattr(operation, field)
-        for one in _as_ids(given):
-            if one not in known:
-                what = f"no zone {one!r}{nearest_name(one, known, n=3)}"
-                todo = f"there are {len(known)}, such as {listed(known, 3)}; or 'any'"
-                report.error(f"{where}, `{field}`", what, todo)
-
-
-def _as_ids(given: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Return the ids that a field names, none for any."""
-    return () if given == "any" else (given,) if isinstance(given, str) else given
 
 
 # ---------------------------------------------------------------- times
@@ -339,7 +240,7 @@ def _spread_factor(
 
 
 def _combine(
-    found: _Places, changes: Sequence[_Change], steps: _Steps, report: Report
+    found: Places, changes: Sequence[_Change], steps: _Steps, report: Report
 ) -> HourlyDemand:
     """Return the matrices of all hours that differ."""
     key = np.stack(
@@ -371,21 +272,21 @@ def _combine(
     )
 
 
-def _scale(trips: Floats, change: _Change, hours: IntArray, found: _Places, report: Report) -> None:
+def _scale(trips: Floats, change: _Change, hours: IntArray, found: Places, report: Report) -> None:
     """Multiply trips between zones, in place."""
     operation = change.operation
     assert isinstance(operation, ScaleDemand)  # noqa: S101 - asked before
     factor = change.arriving[hours]
     ids = np.array(found.ids + [""] * len(found.added))
     rows, columns = (
-        np.ones(len(ids), dtype=bool) if given == "any" else np.isin(ids, _as_ids(given))
+        np.ones(len(ids), dtype=bool) if given == "any" else np.isin(ids, as_ids(given))
         for given in (operation.from_zone, operation.to_zone)
     )
     pairs = rows[:, None] & columns
     touched = factor != 1.0
     if operation.factor != 1.0 and not trips[touched][:, pairs].any():
         todo = "choose zones and hours with trips; add_demand makes new ones"
-        report.error(change.where, "there are no trips to scale", todo)
+        report.warning(change.where, "there are no trips to scale", todo)
     trips[:, pairs] *= factor[:, None]
 
 
@@ -394,14 +295,16 @@ def _add(
     baseline: Floats,
     change: _Change,
     hours: IntArray,
-    found: _Places,
+    found: Places,
     report: Report,
 ) -> None:
     """Add trips to a place and from it, in place."""
     operation = change.operation
     assert isinstance(operation, AddDemand)  # noqa: S101 - asked before
     place = found.of[id(operation)]
-    given = _origins(operation, found, report, change.where)
+    given = find_origins(operation, found.demand, report, change.where)
+    if given is not None:  # places that are no zone have no weight
+        given = np.pad(given, (0, len(found.added)))
     if operation.origins != "demand" and given is None:
         return
     mean = np.asarray(found.demand.trips).mean(axis=0)
@@ -422,24 +325,3 @@ def _add(
                 trips[p, :, place] += share
             else:
                 trips[p, place, :] += share
-
-
-def _origins(operation: AddDemand, found: _Places, report: Report, where: str) -> Floats | None:
-    """Return the (Z,) weights of a column of the zones; None: as trips are now."""
-    if operation.origins == "demand":
-        return None
-    zones = found.demand.zones
-    names = [str(one) for one in zones.columns if one != zones.geometry.name]
-    field = f"{where}, `origins`"
-    if operation.origins not in names:
-        what = f"no column {operation.origins!r}{nearest_name(operation.origins, names, n=3)}"
-        report.error(field, what, f"use 'demand' or one of {names}")
-        return None
-    values = pd.to_numeric(zones[operation.origins], errors="coerce").fillna(0.0)
-    weight = np.zeros(len(found.junctions))
-    weight[: len(values)] = values.to_numpy(dtype=np.float64)
-    if (weight < 0).any() or not weight.sum() > 0 or not np.isfinite(weight).all():
-        what = f"column {operation.origins!r} has weights below 0, or none above"
-        report.error(field, what, "use a column of numbers such as inhabitants")
-        return None
-    return weight

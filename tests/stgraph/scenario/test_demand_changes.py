@@ -207,11 +207,7 @@ BAD: list[tuple[AddDemand | ScaleDemand, str]] = [
     (event(arrive={"daily": "18:00-19:00", "days": ["sun"]}), "has no trips in the horizon"),
     (ScaleDemand(factor=2.0, from_zone="D"), "no zone 'D'; there are 3, such as A, B, C"),
     (ScaleDemand(factor=2.0, to_zone=("A", "X")), "no zone 'X'"),
-    (ScaleDemand(factor=2.0, from_zone="C", to_zone="A"), "there are no trips to scale"),
-    (
-        ScaleDemand.model_validate({"factor": 2, "window": {"daily": "00:00-01:00"}}),
-        "there are no trips to scale",
-    ),
+    (event(at={"lon": 50.0, "lat": 10.0}, arrive="18:00-19:00"), "km from the nearest zone, [ABC]"),
     (
         ScaleDemand.model_validate({"factor": 2, "window": {"days": ["sat"]}}),
         "is outside the horizon",
@@ -231,6 +227,21 @@ def test_operations_that_cannot_be(operation: AddDemand | ScaleDemand, match: st
     with pytest.raises(AssertionError, match=match):
         raise AssertionError(str(report.errors[0]))
     np.testing.assert_array_equal(found.scenario, found.baseline)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        ScaleDemand(factor=2.0, from_zone="C", to_zone="A"),
+        ScaleDemand.model_validate({"factor": 2, "window": {"daily": "00:00-01:00"}}),
+    ],
+)
+def test_nothing_to_scale_is_a_warning(operation: ScaleDemand) -> None:
+    """It does no harm, and a check of the scenario says the same."""
+    found, report = apply(operation)
+    assert not report.errors
+    assert "operation 1 (scale_demand): there are no trips to scale" in str(report.warnings[0])
+    assert not found.is_changed.any()
 
 
 def test_all_errors_at_once_with_their_numbers() -> None:
