@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
@@ -22,7 +21,6 @@ from stgraph.scenario.demand import Demand
 from stgraph.scenario.demand_changes import HourlyDemand, apply_demand
 from stgraph.scenario.estimating import Base, Estimate, estimate, estimate_diversion
 from stgraph.scenario.fitting import City, fit_city
-from stgraph.scenario.history import kinds_of
 from stgraph.scenario.hours import step_length
 from stgraph.scenario.od_times import full_hours, hourly_speeds, measure_od, od_table
 from stgraph.scenario.opening import find_steps
@@ -34,6 +32,7 @@ from stgraph.scenario.states import Edited
 from stgraph.scenario.streets import read_streets
 from stgraph.scenario.summary import summarise
 from stgraph.scenario.traffic import SegmentTraffic, read_traffic
+from stgraph.scenario.usual import fill_flows, usual_forecast
 
 Say = Callable[[str], None]
 
@@ -100,6 +99,8 @@ def run(
             seed=scenario.seed,
             say=say,
         )
+    if not _is_of(city, roads):
+        raise ConfigError("`city` was fitted to other roads than `roads`; fit it to these")
     report = Report()
     forecast = forecast if forecast is not None else _usual(scenario, city, roads)
     time = find_steps(scenario, forecast.time, report)
@@ -161,26 +162,8 @@ class _Runner:
         parent = self.edited.parent
         known = np.where(parent >= 0, 1.0, np.nan)
         at = np.maximum(parent, 0)
-        flow = self._with_usual(traffic.flow_vph[rows])
+        flow = fill_flows(traffic.flow_vph[rows], self.edited.time, self.city.history, self.report)
         return Base(traffic.speed_kmh[rows][:, at] * known, flow[:, at] * known)
-
-    def _with_usual(self, flow: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return flows (T, E), of segments without a forecast the usual ones of the history."""
-        past, missing = self.city.history, ~np.isfinite(flow).any(axis=0)
-        if past is not None and missing.any():
-            usual = past.usual_flow[kinds_of(self.edited.time, past.zone)]
-            flow = np.where(missing, usual, flow)
-            filled = missing & np.isfinite(usual).any(axis=0)
-            if filled.any():
-                what = f"has no flows of {int(filled.sum())} segments"
-                todo = "those that are usual in the history are taken"
-                self.report.info("the forecast", what, todo, count=int(filled.sum()))
-            missing &= ~filled
-        if missing.any():
-            what = f"nothing is known of the flows of {int(missing.sum())} segments"
-            todo = "modelled ones are taken where trips are known"
-            self.report.warning("the forecast", what, todo, count=int(missing.sum()))
-        return flow
 
     def run(self) -> ScenarioResult:
         """Return the result."""
@@ -377,10 +360,16 @@ def may_learn(scenario: Scenario) -> bool:
     return scenario.method == "learned" or (scenario.method == "auto" and not unknown)
 
 
+def _is_of(city: City, roads: STGraph) -> bool:
+    """Tell whether a city has the segments of a network."""
+    ids = np.arange(roads.n_edges)
+    if roads.edges is not None and "segment_id" in roads.edges:
+        ids = roads.edges["segment_id"].to_numpy()
+    return np.array_equal(ids, city.streets.segment_id)
+
+
 def _usual(scenario: Scenario, city: City, roads: STGraph) -> STGraph:
     """Return what is usual in the hours of a horizon, as a forecast."""
-    from stgraph.scenario.usual import usual_forecast
-
     if city.history is None:
         raise ConfigError(
             f"scenario {scenario.name!r} has nothing to compare with; give a forecast or a history"

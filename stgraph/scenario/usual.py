@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from stgraph.errors import ConfigError
@@ -13,6 +14,9 @@ from stgraph.scenario.history import History, kinds_of
 from stgraph.scenario.opening import find_steps
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.streets import Streets
+
+
+Floats = npt.NDArray[np.float64]
 
 
 def usual_forecast(
@@ -53,3 +57,37 @@ def usual_forecast(
         zone=history.zone,
         provenance={"source": "what is usual at these hours"},
     )
+
+
+def fill_flows(
+    flow_vph: Floats, time: pd.DatetimeIndex, history: History | None, report: Report
+) -> Floats:
+    """Return flows (T, E), of segments without any the usual ones of the past.
+
+    Parameters
+    ----------
+    flow_vph
+        (T, E) that are forecast; NaN where not known.
+    time
+        (T,) UTC.
+    history
+        Of the same segments. None: nothing is filled.
+    report
+        Gets how many segments have usual flows, and how many still have none.
+    """
+    missing = ~np.isfinite(flow_vph).any(axis=0)
+    found = flow_vph
+    if history is not None and missing.any():
+        usual = history.usual_flow[kinds_of(time, history.zone)]
+        found = np.where(missing, usual, flow_vph)
+        filled = missing & np.isfinite(usual).any(axis=0)
+        if filled.any():
+            what = f"has no flows of {int(filled.sum())} segments"
+            todo = "those that are usual in the history are taken"
+            report.info("the forecast", what, todo, count=int(filled.sum()))
+        missing = missing & ~filled
+    if missing.any():
+        what = f"nothing is known of the flows of {int(missing.sum())} segments"
+        todo = "modelled ones are taken where trips are known"
+        report.warning("the forecast", what, todo, count=int(missing.sum()))
+    return found

@@ -390,6 +390,12 @@ def test_what_cannot_be_run(scenario: Scenario, options: dict[str, Any], match: 
         go(scenario, **options)
 
 
+def test_a_city_of_other_roads_is_refused(city: City) -> None:
+    other = make_town(segment_id=np.arange(100, 113))
+    with pytest.raises(ConfigError, match="`city` was fitted to other roads"):
+        run(Scenario("none"), other, make_forecast(time=TIME), city=city)
+
+
 def test_all_errors_are_told_at_once(city: City) -> None:
     bad = Scenario("bad").close(name="Mid Raod").set_speed(edges=[99], kmh=30)
     with pytest.raises(ConfigError, match=r"(?s)Mid Road.*99"):
@@ -417,3 +423,44 @@ def test_what_it_rests_on_is_told() -> None:
     issued = {"issued_at": "2026-11-23T05:00:00Z", "model": "gru"}
     found = go(Scenario("none"), forecast=forecast.replace(provenance=issued))
     assert found.baseline == "gru, issued 2026-11-23T05:00:00Z"
+
+
+LINE = "LINESTRING (10.0015 50.0, 10.0015 50.003)"
+EVERY = {
+    "close": Scenario("a").close(name="Mid Road"),
+    "set_speed": Scenario("a").set_speed(name="Mid Road", direction="both", factor=0.5),
+    "set_lanes": Scenario("a").set_lanes(edges=[10], direction="forward", lanes=1),
+    "set_capacity": Scenario("a").set_capacity(edges=[20], direction="forward", factor=2.0),
+    "roadworks": Scenario("a").roadworks(edges=[20], direction="forward", factor=0.5, kmh=20),
+    "add_road": Scenario("a").add_road(id="N", geometry=LINE, kmh=50, oneway=True),
+    "remove_road": Scenario("a").remove_road(name="Mid Road"),
+    "reverse": Scenario("a").reverse(edges=[EAST]),
+    "ban_turn": Scenario("a").ban_turn(from_={"edges": [10]}, to={"edges": [20]}),
+    "add_demand": Scenario("a", timezone="UTC").add_demand(
+        at={"zone": "A"}, trips=100, arrive={"daily": "07:00-08:00"}
+    ),
+    "scale_demand": Scenario("a").scale_demand(factor=1.5, to_zone="A"),
+}
+
+
+@pytest.mark.parametrize(
+    ("op", "method"),
+    [(op, "assignment") for op in EVERY]
+    + [(op, "diversion") for op in EVERY if not op.endswith("demand")],
+)
+def test_every_operation_runs_by_every_method(op: str, method: Any, city: City) -> None:
+    """What is open has a speed, what is not has none; tables and ranges hold."""
+    time = make_time(24)[6:9]
+    found = go(EVERY[op].extend("b", method=method), city, forecast=make_forecast(time=time))
+    links = found.links
+    gone = np.isin(links.status, [STATUS.index("closed"), STATUS.index("removed")])
+    assert np.isnan(links.speed_scn[gone]).all()
+    assert np.isnan(links.flow_scn[gone]).all()
+    assert np.isfinite(links.speed_scn[~gone]).all()
+    assert (links.speed_scn[~gone] > 0).all()
+    assert (links.flow_scn[~gone] >= 0).all()
+    known = np.isfinite(links.speed_scn - links.speed_base)
+    assert (links.d_speed_low <= links.d_speed_high)[known].all()
+    assert number(found, "covered network", "base") == pytest.approx(100)
+    assert found.summary.set_index("metric")["change"].notna().all()
+    assert len(tables(found)["scenario_link"]) == links.speed_scn.size

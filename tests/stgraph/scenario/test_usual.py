@@ -13,13 +13,13 @@ from stgraph.scenario.history import History, build_history
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.streets import Streets, read_streets
 from stgraph.scenario.traffic import SegmentTraffic, read_traffic
-from stgraph.scenario.usual import usual_forecast
+from stgraph.scenario.usual import fill_flows, usual_forecast
 
 SPAN = {"from": "2026-11-27T22:00:00", "to": "2026-11-28T02:00:00"}
 
 
 def make_past() -> tuple[History, Streets]:
-    """Return two weeks: 40 km/h on working days, 60 on weekends; as many cars as the hour, and 1."""
+    """Return two weeks: 40 km/h on working days, 60 on weekends; one car more than the hour."""
     time = pd.date_range("2026-11-09", periods=14 * 24, freq="h", tz="Europe/Berlin")
     weekend = time.day_of_week >= 5
     ones = np.ones((1, 13))
@@ -61,3 +61,20 @@ def test_without_a_horizon_there_is_none(options: dict[str, object], match: str)
     history, streets = make_past()
     with pytest.raises(ConfigError, match=match):
         usual_forecast(Scenario("a", **options), history, streets, make_town())  # type: ignore[arg-type]
+
+
+def test_flows_that_are_not_forecast_are_usual_ones() -> None:
+    """Only of segments without any flow; a gap within a forecast stays one."""
+    history, _ = make_past()
+    time = pd.date_range("2026-11-30 07:00", periods=2, freq="h", tz="UTC")
+    flow, report = np.full((2, 13), 500.0), Report()
+    flow[:, 2] = flow[0, 3] = np.nan
+    found = fill_flows(flow, time, history, report)
+    np.testing.assert_array_equal(found[:, 2], [9, 10])
+    assert np.isnan(found[0, 3])
+    assert (np.delete(found, [2, 3], axis=1) == 500).all()
+    assert [(one.level, one.count) for one in report.findings] == [("info", 1)]
+    found = fill_flows(flow, time, None, report := Report())
+    np.testing.assert_array_equal(found, flow)
+    assert [(one.level, one.count) for one in report.findings] == [("warning", 1)]
+    assert np.isnan(flow[:, 2]).all()
