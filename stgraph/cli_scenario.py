@@ -57,6 +57,8 @@ def list_(runs: Runs, json: AsJson = False, debug: Debug = False) -> None:
     if json:
         terminal.print_json(table.to_dict(orient="records"))
         return
+    for column in {"created", "valid_from", "valid_to"} & set(table.columns):
+        table[column] = table[column].str[:16].str.replace("T", " ") + "Z"
     terminal.print_table(table, title=f"{len(table)} scenario(s) in {runs}")
 
 
@@ -280,6 +282,11 @@ def _forecast_job(path: Path) -> STGraph:
     from stgraph.segments import forecast_segments, load_fitted, load_segments
 
     job = read_config(path)
+    if not (job.run.folder / "checkpoint" / "model.json").is_file():
+        raise InputError(
+            f"`baseline.job`: {path} has no model in {job.run.folder} yet; train it first: "
+            f"stgraph run {path}"
+        )
     forecaster, graph = pipeline.load_checkpoint(job), pipeline.load_graph(job)
     at = job.forecast.at
     forecast = forecaster.forecast(graph, at=None if at is None else pd.Timestamp(at))

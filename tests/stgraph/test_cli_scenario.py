@@ -14,7 +14,9 @@ from scenario_results import make_result
 from scenario_town import make_forecast, make_town
 from stgraph_connectors.sinks.graph_file import write_graph
 
+from stgraph import cli_scenario
 from stgraph.cli import main
+from stgraph.errors import InputError
 
 Capture = pytest.CaptureFixture[str]
 
@@ -214,3 +216,11 @@ def test_bad_words(words: list[str], message: str, capsys: Capture) -> None:
     )
     assert main(["scenario", *words]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_job_without_a_model_says_how_to_get_one(tmp_path: Path) -> None:
+    """Who runs a scenario before its forecast job reads the command, not about missing files."""
+    job = tmp_path / "city.toml"
+    job.write_text('[data]\nstations = "stations.csv"\nreadings = "readings.csv"\n')
+    with pytest.raises(InputError, match=r"no model in .* yet; train it first: stgraph run .*city"):
+        cli_scenario._forecast_job(job)
