@@ -15,7 +15,6 @@ from stgraph.scenario.opening import find_steps
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.streets import Streets
 
-
 Floats = npt.NDArray[np.float64]
 
 
