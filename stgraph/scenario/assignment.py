@@ -92,6 +92,12 @@ class Assignment:
         self._nets: dict[bytes, TurnNetwork] = {}
         self._solvers: deque[tuple[RoadState, Equilibria]] = deque(maxlen=_MOST_SOLVERS)
 
+    def fresh(self) -> Assignment:
+        """Return the same without what it remembers, which no other process can use."""
+        return Assignment(
+            self.roads, self.vdf, self.junctions, self.drivers, seed=self.seed, heir=self.heir
+        )
+
     def load(self, state: RoadState, trips: npt.NDArray[np.floating[Any]]) -> Loaded:
         """Return the flows of some trips, (Z, Z) per hour, on a state of the network."""
         net = self._net(state)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,11 @@ from stgraph.scenario.demand_changes import HourlyDemand
 from stgraph.scenario.states import Edited, RoadState
 
 Floats = npt.NDArray[np.float64]
+_Key = tuple[bytes, int]  # of trips, and which state
+_Task = tuple[RoadState, Floats]
+
+_LARGE = 3000  # segments from which on several processes pay
+_mine: list[Assignment] = []  # of a process that only loads
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,35 +119,70 @@ def load_hours(
     factor
         All trips are multiplied by it.
     on_done
-        Is called after each case.
+        Is called as many times as there are cases, as they get done.
 
     Notes
     -----
     Where neither the network nor the trips differ, both sides are the same numbers.
     """
-    solved: dict[tuple[bytes, int], Loaded] = {}
-
-    def solve(state: RoadState, number: int, trips: Floats) -> Loaded:
-        key = (hashlib.sha256(trips.tobytes()).digest(), number)
-        if key not in solved:
-            solved[key] = assignment.load(state, factor * trips)
-        return solved[key]
-
     same = [state.equals(edited.baseline) for state in edited.periods]
+    wanted: dict[_Key, _Task] = {}
+
+    def ask(state: int, trips: Floats) -> _Key:
+        number = -1 if state < 0 or same[state] else state
+        key = (hashlib.sha256(trips.tobytes()).digest(), number)
+        roads = edited.baseline if number < 0 else edited.periods[number]
+        wanted.setdefault(key, (roads, factor * trips))
+        return key
+
+    usual = [ask(-1, demand.baseline[hour]) for hour in cases.hour]
+    changed = [
+        ask(int(state), demand.scenario[hour])
+        for hour, state in zip(cases.hour, cases.state, strict=True)
+    ]
+    solved: dict[_Key, Loaded] = {}
+    for key, found in zip(wanted, _solve(assignment, list(wanted.values())), strict=True):
+        told = len(solved) * len(cases) // len(wanted)
+        solved[key] = found
+        for _ in range(len(solved) * len(cases) // len(wanted) - told):
+            if on_done is not None:
+                on_done()
     parent = np.maximum(edited.parent, 0)
-    base, scn, lost_base, lost_scn = [], [], [], []
-    for hour, state in zip(cases.hour, cases.state, strict=True):
-        usual = solve(edited.baseline, -1, demand.baseline[hour])
-        number = -1 if same[state] else int(state)
-        now = edited.baseline if same[state] else edited.periods[state]
-        changed = solve(now, number, demand.scenario[hour])
-        base.append(np.where(edited.parent >= 0, usual.flow_vph[parent], 0.0))
-        scn.append(changed.flow_vph)
-        lost_base.append(usual.unserved.sum())
-        lost_scn.append(changed.unserved.sum())
-        if on_done is not None:
-            on_done()
-    return HourlyFlows(np.stack(base), np.stack(scn), np.asarray(lost_base), np.asarray(lost_scn))
+    base = [np.where(edited.parent >= 0, solved[key].flow_vph[parent], 0.0) for key in usual]
+    return HourlyFlows(
+        np.stack(base),
+        np.stack([solved[key].flow_vph for key in changed]),
+        np.asarray([solved[key].unserved.sum() for key in usual]),
+        np.asarray([solved[key].unserved.sum() for key in changed]),
+    )
+
+
+def _solve(assignment: Assignment, tasks: Sequence[_Task]) -> Iterator[Loaded]:
+    """Yield the flows of every task in their order; of large networks in several processes."""
+    n_processes = min(len(tasks), os.cpu_count() or 1)
+    is_large = assignment.roads.n_edges >= _LARGE and assignment.drivers.kind == "equilibrium"
+    # a scenario of a sweep has a process of its own, and others beside it
+    if n_processes == 1 or not is_large or parent_process() is not None:
+        for state, trips in tasks:
+            yield assignment.load(state, trips)
+        return
+    with ProcessPoolExecutor(
+        n_processes,
+        mp_context=get_context("spawn"),
+        initializer=_begin,
+        initargs=(assignment.fresh(),),
+    ) as pool:
+        yield from pool.map(_load, tasks)
+
+
+def _begin(assignment: Assignment) -> None:
+    """Keep the network of a process."""
+    _mine.append(assignment)
+
+
+def _load(task: _Task) -> Loaded:
+    """Return the flows of a task on the network of this process."""
+    return _mine[-1].load(*task)
 
 
 def to_steps(values: Floats, cases: Cases, edited: Edited) -> Floats:

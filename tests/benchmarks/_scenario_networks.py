@@ -8,16 +8,22 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
+import pandas as pd
 from _common import Row, at_most, data_dir
 from planning_networks import Known, far_off, read_known, relative_gap
 from stgraph_connectors.roads.any import read_roads
 
+from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
 from stgraph.scenario._routes import build_routes, expanded, lengths, segment_minutes
 from stgraph.scenario.balancing import furness
+from stgraph.scenario.demand_sources import demand_from_matrices
 from stgraph.scenario.equilibrium import Equilibria, Equilibrium, solve_equilibrium
 from stgraph.scenario.road_defaults import fill_roads
+from stgraph.scenario.running import run
+from stgraph.scenario.script import Scenario
 from stgraph.scenario.turns import TurnNetwork, expand
 from stgraph.scenario.zoning import build_zones
 
@@ -172,6 +178,40 @@ def heidelberg(quick: bool) -> list[Row]:
             at_most(f"{title}, largest gap", max(e.gap for e in [*base, *shut]), "", gap),
         ]
     return rows if quick else [*rows, *_exactness(city, differences)]
+
+
+def heidelberg_run(quick: bool) -> list[Row]:
+    """Return how long a planner waits for the whole of it: one closure, a day, 200 zones."""
+    path = data_dir() / "osm-heidelberg" / "drive.graphml.gz"
+    city = read_city(path, n_zones=50 if quick else 200)
+    roads = read_roads(path, nodes="junctions")
+    places = roads.nodes.iloc[city.junctions].reset_index(drop=True)
+    share = np.asarray(HOURS, dtype=np.float64) / np.sum(HOURS)
+    demand = demand_from_matrices(
+        share[:, None, None] * city.trips, places, roads, period_of_hour=np.tile(range(24), (7, 1))
+    )
+    time_axis = pd.date_range("2026-11-23", periods=4 if quick else 24, freq="h", tz="UTC")
+    assert roads.edges is not None
+    speed = fill_roads(roads.edges, provenance=roads.provenance, report=Report()).speed_kmh
+    forecast = STGraph(
+        nodes=gpd.GeoDataFrame(
+            {"kind": "segment"},
+            index=pd.Index(roads.edges["segment_id"].to_numpy()),
+            geometry=roads.edges.geometry.to_numpy(),
+            crs=roads.nodes.crs,
+        ),
+        time=time_axis,
+        values=np.broadcast_to(speed[None, :, None], (len(time_axis), len(speed), 1)).copy(),
+        features=(Feature("speed", "km/h"),),
+    )
+    scenario = Scenario("bridge").close(edges=roads.edges["segment_id"].iloc[city.closed].tolist())
+    began = time.perf_counter()
+    result = run(scenario, roads, forecast, demand=demand, allow_disconnect=True)
+    seconds = time.perf_counter() - began
+    title = f"Heidelberg, the whole run of {len(time_axis)} hours"
+    goal = Row(title, seconds, "s") if quick else at_most(title, seconds, "s", 180.0)
+    vht = result.summary.set_index("metric").loc["VHT"]
+    return [goal, Row("Heidelberg, change of VHT", 100 * vht["change"] / vht["base"], "%")]
 
 
 def _exactness(city: City, differences: dict[float, np.ndarray]) -> list[Row]:

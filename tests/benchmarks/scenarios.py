@@ -20,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from _common import Row, data_dir, finish
-from _scenario_networks import heidelberg, known_networks
+from _scenario_networks import heidelberg, heidelberg_run, known_networks
 from _simcity import closures
 
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "networks" in parts:
         rows += known_networks(asked.quick)
     if "time" in parts:
+        rows += heidelberg_run(asked.quick)
         rows += heidelberg(asked.quick)
     finish(rows, asked.json)
 

@@ -186,3 +186,16 @@ def test_trips_without_a_way_are_counted() -> None:
     assert not flows.unserved_base.any()
     # zones at 1, 3 and 6: 6 cannot be left or reached
     np.testing.assert_allclose(flows.unserved_scn, 4 * (1.0 + cases.hour))
+
+
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large networks are solved in several processes, with the same numbers."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    edited, hourly, cases = prepare()
+    work = make_assignment(edited, hourly)
+    assert work.drivers.kind == "equilibrium"
+    alone = load_hours(work, edited, hourly, cases)
+    monkeypatch.setattr("stgraph.scenario.hours._LARGE", 1)
+    together = load_hours(work, edited, hourly, cases)
+    for name in ("base", "scn", "unserved_base", "unserved_scn"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
