@@ -77,9 +77,9 @@ def history(streets: Streets) -> History:
 
 
 @pytest.fixture(scope="module")
-def network(streets: Streets, history: History) -> SpeedNetwork:
-    every = np.ones(len(history.hours), dtype=bool)
-    return fit_speed_network(street_facts(streets, history), history, every, n_epochs=8)
+def network(city: City) -> SpeedNetwork:
+    assert city.learned is not None
+    return city.learned.network
 
 
 def go(scenario: Scenario, city: City, **options: Any) -> Any:
