@@ -34,7 +34,7 @@ def plain_search(
     return reached
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     closed=st.sets(st.integers(0, 12), max_size=8),
     banned=st.sets(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=8),
