@@ -42,7 +42,9 @@ Force = Annotated[
 Disconnect = Annotated[
     bool, typer.Option("--disconnect", help="Leave out trips that can no longer be made.")
 ]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Scenarios to run at the same time.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", min=1, help="Scenarios to run at the same time, or hours of one.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="More messages, and tracebacks.")]

@@ -20,9 +20,9 @@ class A3TGCNConfig(DecoderOptions):
 class A3TGCNModel(nn.Module):
     """Run the recurrence of Bai et al. (ISPRS IJGI 2021) over the past, and decode its states.
 
-    Attention says how much each of the window's states counts. The decoder sees the last state, too:
-    a mean over the window alone forgets what is happening now (metr-la-week: 3.47 mph without).
-    All horizons are read out at once: no forecast is fed back, so training is one pass.
+    Attention says how much each of the window's states counts. The decoder sees the last state,
+    too: a mean over the window alone forgets what is happening now. All horizons are read out at
+    once: no forecast is fed back, so training is one pass.
 
     Shapes
     ------

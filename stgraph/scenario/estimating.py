@@ -63,6 +63,7 @@ def estimate(
     *,
     method: Used,
     seed: int = 0,
+    n_processes: int = 1,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Estimate:
     """Return what assignment, and the learned network if asked for, say of a scenario.
@@ -81,6 +82,8 @@ def estimate(
         ``"learned"`` needs a city with a learned network.
     seed
         Of the errors of drivers.
+    n_processes
+        As of `load_hours`.
     on_done
         Is told how many of all assignments are done.
     """
@@ -101,7 +104,15 @@ def estimate(
             on_done(done, n_all)
 
     flows = [
-        load_hours(assignment, edited, demand, cases, factor=factor, on_done=count)
+        load_hours(
+            assignment,
+            edited,
+            demand,
+            cases,
+            factor=factor,
+            n_processes=n_processes,
+            on_done=count,
+        )
         for factor in factors
     ]
     # where no flow is forecast, the modelled one has to do

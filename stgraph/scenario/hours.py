@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +105,7 @@ def load_hours(
     cases: Cases,
     *,
     factor: float = 1.0,
+    n_processes: int = 1,
     on_done: Callable[[], None] | None = None,
 ) -> HourlyFlows:
     """Return the flows of all cases.
@@ -118,6 +118,9 @@ def load_hours(
         The network, the trips, and the pairs of both.
     factor
         All trips are multiplied by it.
+    n_processes
+        Of large networks so many hours are solved at the same time. A script that asks for more
+        than one needs ``if __name__ == "__main__":``.
     on_done
         Is called as many times as there are cases, as they get done.
 
@@ -141,7 +144,9 @@ def load_hours(
         for hour, state in zip(cases.hour, cases.state, strict=True)
     ]
     solved: dict[_Key, Loaded] = {}
-    for key, found in zip(wanted, _solve(assignment, list(wanted.values())), strict=True):
+    for key, found in zip(
+        wanted, _solve(assignment, list(wanted.values()), n_processes), strict=True
+    ):
         told = len(solved) * len(cases) // len(wanted)
         solved[key] = found
         for _ in range(len(solved) * len(cases) // len(wanted) - told):
@@ -157,12 +162,11 @@ def load_hours(
     )
 
 
-def _solve(assignment: Assignment, tasks: Sequence[_Task]) -> Iterator[Loaded]:
+def _solve(assignment: Assignment, tasks: Sequence[_Task], n_processes: int) -> Iterator[Loaded]:
     """Yield the flows of every task in their order; of large networks in several processes."""
-    n_processes = min(len(tasks), os.cpu_count() or 1)
+    n_processes = min(len(tasks), n_processes)
     is_large = assignment.roads.n_edges >= _LARGE and assignment.drivers.kind == "equilibrium"
-    # a scenario of a sweep has a process of its own, and others beside it
-    if n_processes == 1 or not is_large or parent_process() is not None:
+    if n_processes <= 1 or not is_large:
         for state, trips in tasks:
             yield assignment.load(state, trips)
         return

@@ -51,6 +51,7 @@ def run(
     force: bool = False,
     allow_disconnect: bool = False,
     now: dt.datetime | None = None,
+    n_processes: int = 1,
     say: Say = lambda _: None,
 ) -> ScenarioResult:
     """Return what a scenario does to the traffic.
@@ -75,6 +76,9 @@ def run(
         As for `stgraph.scenario.checking.check`.
     now
         Time of the run; None: now.
+    n_processes
+        Of large networks so many hours are assigned at the same time. A script that asks for more
+        than one needs ``if __name__ == "__main__":``.
     say
         Is told what is being done.
 
@@ -126,7 +130,7 @@ def run(
         )
     found.raise_errors(ConfigError, title=f"scenario {scenario.name!r} cannot be run")
     assert edited is not None  # noqa: S101 - else there was an error
-    return _Runner(scenario, city, edited, forecast, demand, found, now, say).run()
+    return _Runner(scenario, city, edited, forecast, demand, found, now, n_processes, say).run()
 
 
 class _Runner:
@@ -141,10 +145,11 @@ class _Runner:
         demand: Demand | None,
         report: Report,
         now: dt.datetime | None,
+        n_processes: int,
         say: Say,
     ) -> None:
         self.scenario, self.city, self.edited = scenario, city, edited
-        self.demand, self.say = demand, say
+        self.demand, self.n_processes, self.say = demand, n_processes, say
         self.zone = scenario.timezone or forecast.zone
         self.report = Report([*city.report, *report])
         self.now = dt.datetime.now(dt.UTC) if now is None else now.astimezone(dt.UTC)
@@ -292,6 +297,7 @@ class _Runner:
             hourly,
             method="learned" if method == "learned" else "assignment",
             seed=self.scenario.seed,
+            n_processes=self.n_processes,
             on_done=self._tell,
         )
 

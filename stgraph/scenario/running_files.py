@@ -100,7 +100,8 @@ def run_scenarios(
     out
         Write this file, .gpkg or .html, in place of those that the scenarios name.
     jobs
-        Scenarios to run at the same time, each in a process of its own.
+        Scenarios to run at the same time, each in a process of its own; of a single one, hours of a
+        large network.
     force, allow_disconnect
         As for `stgraph.scenario.running.run`.
     forecast_job
@@ -205,7 +206,7 @@ class _Task:
     allow_disconnect: bool
 
 
-def _run_task(task: _Task, say: Say = lambda _: None) -> ScenarioResult:
+def _run_task(task: _Task, say: Say = lambda _: None, n_processes: int = 1) -> ScenarioResult:
     """Return the result of one scenario."""
     return run(
         task.scenario,
@@ -215,6 +216,7 @@ def _run_task(task: _Task, say: Say = lambda _: None) -> ScenarioResult:
         city=task.city,
         force=task.force,
         allow_disconnect=task.allow_disconnect,
+        n_processes=n_processes,
         say=lambda text: say(f"{task.scenario.name}: {text}"),
     )
 
@@ -223,7 +225,7 @@ def _run_all(tasks: Sequence[_Task], jobs: int, say: Say) -> Iterator[ScenarioRe
     """Yield results in the order of the tasks."""
     if jobs == 1 or len(tasks) == 1:
         for task in tasks:
-            yield _run_task(task, say)
+            yield _run_task(task, say, jobs)
         return
     with ProcessPoolExecutor(
         min(jobs, len(tasks)),

@@ -206,7 +206,7 @@ def heidelberg_run(quick: bool) -> list[Row]:
     )
     scenario = Scenario("bridge").close(edges=roads.edges["segment_id"].iloc[city.closed].tolist())
     began = time.perf_counter()
-    result = run(scenario, roads, forecast, demand=demand, allow_disconnect=True)
+    result = run(scenario, roads, forecast, demand=demand, allow_disconnect=True, n_processes=2)
     seconds = time.perf_counter() - began
     title = f"Heidelberg, the whole run of {len(time_axis)} hours"
     goal = Row(title, seconds, "s") if quick else at_most(title, seconds, "s", 180.0)

@@ -190,12 +190,11 @@ def test_trips_without_a_way_are_counted() -> None:
 
 def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large networks are solved in several processes, with the same numbers."""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
     edited, hourly, cases = prepare()
     work = make_assignment(edited, hourly)
     assert work.drivers.kind == "equilibrium"
     alone = load_hours(work, edited, hourly, cases)
     monkeypatch.setattr("stgraph.scenario.hours._LARGE", 1)
-    together = load_hours(work, edited, hourly, cases)
+    together = load_hours(work, edited, hourly, cases, n_processes=2)
     for name in ("base", "scn", "unserved_base", "unserved_scn"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
