@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,13 +45,36 @@ def by_curve(vdf: VDF, hours: Hours, *, slope: float = 1.0) -> Floats:
     hours
         Flows.
     slope
-        Times longer than before are longer by so many times as much.
+        Times longer than before are longer by so many times as much. What another speed limit does
+        is not stretched.
+
+    Notes
+    -----
+    A lower limit slows those who are faster; in a jam nobody is. A higher one takes nothing from
+    the delays.
     """
     before = vdf.minutes(hours.base, hours.baseline)
+    usual = hours.baseline.speed_kmh
     after = np.stack(
-        [vdf.minutes(flow, state) for flow, state in zip(hours.scn, hours.states, strict=True)]
+        [
+            vdf.minutes(flow, replace(state, speed_kmh=usual))
+            for flow, state in zip(hours.scn, hours.states, strict=True)
+        ]
     )
-    return _bounded(after / before, slope)
+    after = _bounded(after / before, slope) * before
+    free = vdf.free_minutes(hours.baseline)
+    limited = [
+        np.where(
+            state.speed_kmh < usual,
+            np.maximum(row, vdf.free_minutes(state)),
+            row + vdf.free_minutes(state) - free,
+        )
+        for row, state in zip(after, hours.states, strict=True)
+    ]
+    # equal speeds are left alone, to the last digit
+    same = [state.speed_kmh == usual for state in hours.states]
+    found = np.where(np.stack(same), after, np.stack(limited)) / before
+    return np.asarray(np.clip(found, _FASTEST, _SLOWEST))
 
 
 def by_network(

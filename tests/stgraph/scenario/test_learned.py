@@ -188,8 +188,23 @@ def test_curves_slow_by_flow_and_limit(streets: Streets) -> None:
     half = dataclasses.replace(hours.baseline, speed_kmh=streets.speed_kmh / 2)
     slow = make_hours(streets, np.zeros((1, 13)), np.zeros((1, 13)), half)
     np.testing.assert_allclose(by_curve(vdf, slow), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(by_curve(vdf, slow, slope=2.0), 2.0, rtol=1e-6)
     jam = make_hours(streets, np.zeros((1, 13)), 100 * full)
     np.testing.assert_allclose(by_curve(vdf, jam), 60.0)
+
+
+def test_a_lower_limit_slows_nobody_in_a_jam(streets: Streets) -> None:
+    """At 2.5 times the capacity it takes 6.86 times as long; half the limit changes nothing."""
+    vdf = fit_vdf(streets, None, Report())
+    load = 2.5 * streets.values.capacity_vph[None].astype(float)
+    hours = make_hours(streets, load, load)
+    half = dataclasses.replace(hours.baseline, speed_kmh=streets.speed_kmh / 2)
+    np.testing.assert_allclose(by_curve(vdf, make_hours(streets, load, load, half)), 1.0)
+    # a limit twice as high saves half of the empty street's time and nothing of the delay
+    high = dataclasses.replace(hours.baseline, speed_kmh=streets.speed_kmh * 2)
+    found = by_curve(vdf, make_hours(streets, load, load, high))
+    times = 1 + 0.15 * 2.5**4
+    np.testing.assert_allclose(found, (times - 0.5) / times, rtol=1e-6)
 
 
 def test_no_change_is_none_for_a_network_either(network: SpeedNetwork, streets: Streets) -> None:
