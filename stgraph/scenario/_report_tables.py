@@ -81,8 +81,8 @@ def street_tables(drawn: Drawn) -> dict[str, list[dict[str, Any]]]:
     links = pd.concat([day, link_totals(drawn.result)], axis=1)
     found: dict[str, list[dict[str, Any]]] = {}
     for name, table, unit in (
-        ("vehicles", top_vehicles(links), "veh"),
-        ("delay", top_delay(links), "veh-h"),
+        ("vehicles", top_vehicles(links, n=drawn.result.top_n), "veh"),
+        ("delay", top_delay(links, n=drawn.result.top_n), "veh-h"),
     ):
         found[name] = []
         for record in table.to_dict("records"):
@@ -115,15 +115,19 @@ def _parts_of_day(od: pd.DataFrame) -> pd.DataFrame:
 
 
 def od_pairs(result: ScenarioResult) -> list[dict[str, Any]]:
-    """Return the pairs of zones that lose most time together, those cut off first.
+    """Return the pairs of zones that were asked for, and those that lose most time together.
 
-    Each pair is there once, with the part of the day that is worst for it.
+    Pairs that are cut off come before others. Each is there once, with the part of the day that is
+    worst for it.
     """
     rows = _parts_of_day(result.od)
     rows["size"] = rows["lost"] * rows["weight"]
-    rows = rows[rows["cut"] | (rows["size"] > 0)]
+    asked = set(result.od_pairs)
+    pairs = zip(rows["o"].astype(str), rows["d"].astype(str), strict=True)
+    rows["asked"] = [pair in asked for pair in pairs]
+    rows = rows[rows["asked"] | rows["cut"] | (rows["size"] > 0)]
     rows["size"] = rows["size"].where(~rows["cut"], rows["weight"])
-    rows = rows.sort_values(["cut", "size"], ascending=False, kind="stable")
+    rows = rows.sort_values(["asked", "cut", "size"], ascending=False, kind="stable")
     return [
         {
             "o": str(row["o"]),
@@ -135,7 +139,7 @@ def od_pairs(result: ScenarioResult) -> list[dict[str, Any]]:
             "change": row["lost"],
             "cut": row["cut"],
         }
-        for row in rows.drop_duplicates(["o", "d"]).head(_N_PAIRS).to_dict("records")
+        for row in rows.drop_duplicates(["o", "d"]).head(_N_PAIRS + len(asked)).to_dict("records")
     ]
 
 

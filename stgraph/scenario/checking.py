@@ -73,6 +73,8 @@ def check(
     promised = scenario.demand is not None
     check_demand(numbered, demand, edited, steps, zone, report, is_promised=promised)
     _check_weather(numbered, forecast, steps, scenario.timezone, report)
+    if demand is not None:
+        _check_pairs(scenario, demand, report)
     if forecast is not None:
         _check_horizon(steps, forecast, report)
     if edited is not None:
@@ -84,6 +86,14 @@ def check(
             _check_forecast(edited, forecast, report)
     sort_findings(report)
     return (None if report.errors else edited), report
+
+
+def _check_pairs(scenario: Scenario, demand: Demand, report: Report) -> None:
+    """Note pairs of zones to be shown that are no zones of the demand."""
+    known = {str(name) for name in demand.zones.index}
+    for name in dict.fromkeys(name for pair in scenario.outputs.od_pairs for name in pair):
+        if name not in known:
+            report.error("`outputs.od_pairs`", f"no zone {name!r}", three_nearest(name, known))
 
 
 def _check_weather(

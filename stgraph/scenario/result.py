@@ -59,3 +59,5 @@ class ScenarioResult:
     access: pd.DataFrame  # zone, period, jobs_15_base, jobs_15_scn, jobs_30_base, ...; may be empty
     card: Mapping[str, Any] = field(default_factory=dict)  # what this rests on, JSON-like
     report: Report = field(default_factory=Report)
+    top_n: int = 20  # streets in the lists of a page
+    od_pairs: tuple[tuple[str, str], ...] = ()  # zones between which a page always shows times

@@ -206,6 +206,8 @@ class _Runner:
             access=access,
             card=self._card(method),
             report=self.report,
+            top_n=self.scenario.outputs.top_n,
+            od_pairs=self.scenario.outputs.od_pairs,
         )
 
     def _hourly_demand(self) -> HourlyDemand | None:

@@ -487,3 +487,12 @@ def test_findings_can_be_raised() -> None:
     assert isinstance(report, Report)
     with pytest.raises(ConfigError, match="99"):
         report.raise_errors(ConfigError, title="scenario")
+
+
+def test_pairs_to_be_shown_are_zones() -> None:
+    demand = make_demand()
+    zone = str(demand.zones.index[0])
+    scenario = Scenario("a", outputs={"od_pairs": [(zone, "Nowhere")]}).close(**SOUTH)
+    _, report = check(scenario, make_town(), time=TIME, demand=demand, allow_disconnect=True)
+    told = [finding for finding in report.errors if finding.where == "`outputs.od_pairs`"]
+    assert [finding.what for finding in told] == ["no zone 'Nowhere'"]

@@ -156,6 +156,16 @@ def test_pairs_and_zones_that_lose_most(page: Page) -> None:
     assert page.tables["access"][1][:3] == ["Z2", "jobs within 30 min", "Morning"]
 
 
+def test_lists_are_as_long_as_asked_for_and_have_the_pairs_asked_for(
+    result: ScenarioResult,
+) -> None:
+    short = Page(render_report([dataclasses.replace(result, top_n=1)]))
+    assert len(short.tables["vehicles"]) == 2  # with its head
+    first = next(iter(result.od[["o", "d"]].astype(str).itertuples(index=False, name=None)))
+    page = Page(render_report([dataclasses.replace(result, od_pairs=(first,))]))
+    assert tuple(page.tables["pairs"][1][:2]) == first
+
+
 def test_pairs_without_a_way_before_are_not_cut_off(result: ScenarioResult) -> None:
     """The scenario is not to blame for what the map lacks; the whole time repeats its parts."""
     od = result.od.copy()
