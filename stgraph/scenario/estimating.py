@@ -89,9 +89,7 @@ def estimate(
     """
     cases = find_cases(edited, demand)
     vdf = inherit(city.vdf, edited.parent, streets)
-    assignment = Assignment(
-        edited.roads, vdf, demand.junctions, city.drivers, seed=seed, heir=_heir(edited)
-    )
+    heir = _heir(edited)
     factors = [1.0]
     if len(np.unique(demand.junctions)) * edited.roads.n_nodes <= _QUICK_LABELS:
         factors += [1 / _MORE_TRIPS, _MORE_TRIPS]
@@ -105,7 +103,10 @@ def estimate(
 
     flows = [
         load_hours(
-            assignment,
+            # each with other errors of drivers, so that their mean has less of chance
+            Assignment(
+                edited.roads, vdf, demand.junctions, city.drivers, seed=seed + number, heir=heir
+            ),
             edited,
             demand,
             cases,
@@ -113,15 +114,17 @@ def estimate(
             n_processes=n_processes,
             on_done=count,
         )
-        for factor in factors
+        for number, factor in enumerate(factors)
     ]
     # where no flow is forecast, the modelled one has to do
+    middle = _mean_flows(flows)
     known = np.isfinite(base.flow).any(axis=0) | (edited.parent < 0)
-    base = replace(base, flow=np.where(known, base.flow, to_steps(flows[0].base, cases, edited)))
-    settings = [(one, 1.0, 1.0) for one in flows]  # flows, part that moves, slope of delays
-    settings += [(flows[0], 1.0, _STEEPER), (flows[0], 1.0, _FLATTER)]
+    base = replace(base, flow=np.where(known, base.flow, to_steps(middle.base, cases, edited)))
+    # flows, part that moves, slope of delays
+    settings = [(one, 1.0, 1.0) for one in (middle, *flows[1:])]
+    settings += [(middle, 1.0, _STEEPER), (middle, 1.0, _FLATTER)]
     if len(flows) == 1:
-        settings.append((flows[0], _FEWER_MOVE, 1.0))
+        settings.append((middle, _FEWER_MOVE, 1.0))
     members = [
         _apply(city, edited, vdf, base, cases, one, method=method, moving=moving, slope=slope)
         for one, moving, slope in settings
@@ -130,10 +133,20 @@ def estimate(
     effects = assemble(city, edited, base, speed, flow, source, [m[:2] for m in members])
     hours = np.bincount(cases.case_of) * _step_hours(edited)
     lost = (
-        float(flows[0].unserved_base @ hours),
-        float(flows[0].unserved_scn @ hours),
+        float(middle.unserved_base @ hours),
+        float(middle.unserved_scn @ hours),
     )
     return Estimate(effects, _others(edited, members), lost)
+
+
+def _mean_flows(flows: Sequence[HourlyFlows]) -> HourlyFlows:
+    """Return the mean of several assignments: less of it is chance."""
+    return HourlyFlows(
+        *(
+            np.mean([getattr(one, name) for one in flows], axis=0)
+            for name in ("base", "scn", "unserved_base", "unserved_scn")
+        )
+    )
 
 
 def _others(
