@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ HOURS = slice(7, 19)  # of the closures, local
 _OD_HOURS = (8, 17)
 _MONDAY = "2026-03-02"  # of the horizon; any Monday
 _NO_EFFECT = 0.015  # of the time of all vehicles
+
+# hours and links without any vehicle have no speed
+warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice", RuntimeWarning)
 
 GOALS = {"r_speed": 0.68, "skill_speed": 0.36, "r_flow": 0.88, "skill_flow": 0.55}
 TITLES = {
@@ -123,8 +127,7 @@ class Simcity:
         """Return the median of the working days of the past, every 5 minutes."""
         day = self.history.time.dayofweek.to_numpy().reshape(-1, 288)[:, 0]
         by_day = self.history.values.reshape(-1, 288, *self.history.values.shape[1:])
-        with np.errstate(all="ignore"):
-            values = np.nanmedian(by_day[day < 5], axis=0)[:, :, :2]
+        values = np.nanmedian(by_day[day < 5], axis=0)[:, :, :2]
         return self.history.replace(
             time=pd.date_range(_MONDAY, periods=288, freq="5min", tz="UTC"),
             values=values.astype(np.float32),
@@ -236,8 +239,7 @@ def _judge(
         ("speed", "speed_kmh", (links.speed_base, links.speed_scn)),
         ("flow", "flow_vph", (links.flow_base, links.flow_scn)),
     ):
-        with np.errstate(all="ignore"):
-            said = np.nanmean((parts[1] - parts[0])[steps].astype(np.float64), axis=0)
+        said = np.nanmean((parts[1] - parts[0])[steps].astype(np.float64), axis=0)
         true = data.true_effect(case, key)
         found[f"r_{name}"], found[f"skill_{name}"] = score(said, true, counted & np.isfinite(true))
     return found, result
