@@ -46,6 +46,16 @@ class Base:
 
 
 @dataclass(frozen=True, eq=False)
+class _Setting:
+    """One of the ways to estimate that are as good as any other."""
+
+    flows: HourlyFlows
+    moving: float = 1.0  # part of the change of flow
+    slope: float = 1.0  # of delays
+    network: int | None = None  # of the learned ones only this; None: their mean
+
+
+@dataclass(frozen=True, eq=False)
 class Estimate:
     """Effects, and other ones that would fit what is known as well."""
 
@@ -120,14 +130,15 @@ def estimate(
     middle = _mean_flows(flows)
     known = np.isfinite(base.flow).any(axis=0) | (edited.parent < 0)
     base = replace(base, flow=np.where(known, base.flow, to_steps(middle.base, cases, edited)))
-    # flows, part that moves, slope of delays
-    settings = [(one, 1.0, 1.0) for one in (middle, *flows[1:])]
-    settings += [(middle, 1.0, _STEEPER), (middle, 1.0, _FLATTER)]
+    settings = [_Setting(one) for one in (middle, *flows[1:])]
+    settings += [_Setting(middle, slope=slope) for slope in (_STEEPER, _FLATTER)]
     if len(flows) == 1:
-        settings.append((middle, _FEWER_MOVE, 1.0))
+        settings.append(_Setting(middle, moving=_FEWER_MOVE))
+    if method == "learned" and city.learned is not None:
+        n_networks = len(city.learned.network.networks)
+        settings += [_Setting(middle, network=number) for number in range(n_networks)]
     members = [
-        _apply(city, edited, vdf, base, cases, one, method=method, moving=moving, slope=slope)
-        for one, moving, slope in settings
+        _apply(city, edited, vdf, base, cases, setting, method=method) for setting in settings
     ]
     speed, flow, source = members[0]
     effects = assemble(city, edited, base, speed, flow, source, [m[:2] for m in members])
@@ -205,24 +216,23 @@ def _apply(
     vdf: VDF,
     base: Base,
     cases: Cases,
-    flows: HourlyFlows,
+    setting: _Setting,
     *,
     method: Used,
-    moving: float,
-    slope: float,
 ) -> tuple[Steps, Steps, npt.NDArray[np.int8]]:
     """Return speeds, flows and sources (T, E) of the scenario from modelled flows."""
-    change = moving * flows.change
+    flows = setting.flows
+    change = setting.moving * flows.change
     means = cases.means(base.flow)
     usual = np.where(np.isfinite(means), means, flows.base)
     hours = _hours(edited, cases, usual, change)
-    ratio = by_curve(vdf, hours, slope=slope)
+    ratio = by_curve(vdf, hours, slope=setting.slope)
     learned = np.zeros(ratio.shape, dtype=np.bool_)
     if method == "learned" and city.learned is not None:
         n_known = len(city.streets)
         found = by_network(
             city.learned.network, _first(vdf, n_known), _narrow(hours, n_known),
-            slope=slope * city.learned.slope,
+            slope=setting.slope * city.learned.slope, member=setting.network,
         )  # fmt: skip
         alike = np.stack([is_alike(state, hours.baseline)[:n_known] for state in hours.states])
         learned[:, :n_known] = alike

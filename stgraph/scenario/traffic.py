@@ -32,11 +32,6 @@ class SegmentTraffic:
     flow_vph: Floats  # (T, E) vehicles per hour
     capacity_share: Floats | None = None  # (T, E) of the capacity that is open, 0 closed
 
-    @property
-    def has_flow(self) -> bool:
-        """Whether any flow is known."""
-        return bool(np.isfinite(self.flow_vph).any())
-
 
 def read_traffic(
     graph: STGraph, segment_id: npt.NDArray[Any], report: Report, *, where: str
