@@ -245,34 +245,17 @@ def _check_all(
     scenarios: Sequence[Scenario], *, force: bool, disconnect: bool
 ) -> list[tuple[Scenario, Edited, Report]]:
     """Return what every scenario would change, or raise with the errors of all of them."""
-    from stgraph.report import Finding, Report
-    from stgraph.scenario.checking import check as check_scenario
     from stgraph.scenario.opening import Opener
+    from stgraph.scenario.running_files import check_scenarios
 
-    opener, wrong, checked = Opener(_forecast_job), Report(), []
-    for one in scenarios:
-        found = Report()
-        inputs = opener.open(one, found, only_check=True)
-        edited = None
-        if not found.errors:
-            edited, more = check_scenario(
-                one,
-                inputs.roads,
-                time=inputs.time,
-                demand=inputs.demand,
-                forecast=inputs.forecast,
-                force=force,
-                allow_disconnect=disconnect,
-            )
-            found.extend(more)
-        if edited is not None:
-            checked.append((one, edited, found))
-        wrong.extend(
-            Finding("error", f"{one.name!r}, {error.where}", error.what, error.todo, error.count)
-            for error in found.errors
-        )
-    wrong.raise_errors(ConfigError, title="these scenarios cannot be run")
-    return checked
+    found = check_scenarios(
+        scenarios,
+        Opener(_forecast_job),
+        force=force,
+        allow_disconnect=disconnect,
+        only_check=True,
+    )
+    return [(one.scenario, one.edited, one.report) for one in found]
 
 
 def _forecast_job(path: Path) -> STGraph:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from stgraph.scenario.checking import check
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.demand_changes import HourlyDemand, apply_demand
 from stgraph.scenario.estimating import Base, Estimate, estimate, estimate_diversion
-from stgraph.scenario.fitting import City, fit_city
+from stgraph.scenario.fitting import City, Say, fit_city
 from stgraph.scenario.hours import step_length
 from stgraph.scenario.od_times import full_hours, hourly_speeds, measure_od, od_table
 from stgraph.scenario.opening import find_steps
@@ -33,8 +32,6 @@ from stgraph.scenario.streets import read_streets
 from stgraph.scenario.summary import summarise
 from stgraph.scenario.traffic import SegmentTraffic, read_traffic
 from stgraph.scenario.usual import fill_flows, usual_forecast
-
-Say = Callable[[str], None]
 
 _LEARNED_OPS = {"close", "set_lanes", "set_capacity", "roadworks"}
 _OD = ["o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "is_unreachable"]

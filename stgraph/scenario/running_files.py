@@ -23,6 +23,7 @@ from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.running import may_learn, run
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.scriptfile import pick_scenarios, read_scenarios
+from stgraph.scenario.states import Edited
 from stgraph.scenario.tables import tables
 from stgraph.scenario.traffic import find_speed
 
@@ -126,7 +127,10 @@ def run_scenarios(
     Nothing is written before all have been run. Scripts that call this with several `jobs` need
     ``if __name__ == "__main__":``, as new processes import them.
     """
-    inputs = _open_all(scenarios, Opener(forecast_job), force, allow_disconnect)
+    checked = check_scenarios(
+        scenarios, Opener(forecast_job), force=force, allow_disconnect=allow_disconnect
+    )
+    inputs = [one.inputs for one in checked]
     cities = _fit_all(scenarios, inputs, on_progress)
     tasks = [
         _Task(one, city, given.roads, given.forecast, given.demand, force, allow_disconnect)
@@ -141,16 +145,49 @@ def run_scenarios(
     return _write_together(scenarios, runs, target)
 
 
-def _open_all(
-    scenarios: Sequence[Scenario], opener: Opener, force: bool, allow_disconnect: bool
-) -> list[Inputs]:
-    """Return what the scenarios name, or raise with all that is wrong with any of them."""
-    inputs, wrong = [], Report()
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A scenario without errors, with what it names and what it would change."""
+
+    scenario: Scenario
+    inputs: Inputs
+    edited: Edited
+    report: Report
+
+
+def check_scenarios(
+    scenarios: Sequence[Scenario],
+    opener: Opener,
+    *,
+    force: bool,
+    allow_disconnect: bool,
+    only_check: bool = False,
+) -> list[Checked]:
+    """Open and check scenarios, or raise with all that is wrong with any of them.
+
+    Parameters
+    ----------
+    scenarios
+        Any.
+    opener
+        Reads what they name.
+    force, allow_disconnect
+        As for `stgraph.scenario.checking.check`.
+    only_check
+        Leave out what a run alone needs.
+
+    Raises
+    ------
+    ConfigError
+        Lists everything, by scenario.
+    """
+    checked, wrong = [], Report()
     for one in scenarios:
         found = Report()
-        given = opener.open(one, found)
+        given = opener.open(one, found, only_check=only_check)
+        edited = None
         if not found.errors:
-            _, more = check(
+            edited, more = check(
                 one,
                 given.roads,
                 time=given.time,
@@ -160,16 +197,17 @@ def _open_all(
                 allow_disconnect=allow_disconnect,
             )
             found.extend(more)
-        if given.forecast is not None and find_speed(given.forecast) is None:
+        if not only_check and given.forecast is not None and find_speed(given.forecast) is None:
             todo = 'give it with units, as in units = {speed = "km/h"}'
             found.error("`baseline.forecast`", "has no speeds in a known unit", todo)
-        inputs.append(given)
+        if edited is not None:
+            checked.append(Checked(one, given, edited, found))
         wrong.extend(
             Finding("error", f"{one.name!r}, {error.where}", error.what, error.todo, error.count)
             for error in found.errors
         )
     wrong.raise_errors(ConfigError, title="these scenarios cannot be run")
-    return inputs
+    return checked
 
 
 def _fit_all(scenarios: Sequence[Scenario], inputs: Sequence[Inputs], say: Say) -> list[City]:
