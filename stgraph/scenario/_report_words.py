@@ -10,8 +10,10 @@ import pandas as pd
 from stgraph.scenario._numbers import Estimate, as_float, number
 from stgraph.scenario._street_totals import step_hours
 from stgraph.scenario.result import ScenarioResult
+from stgraph.scenario.seen import shares_of_sources
 
 METHODS = {
+    "forecast": "the forecast itself, made with other weather",
     "assignment": "assignment: drivers choose the ways that have become the fastest ones",
     "learned": "a network that has learned from incidents what assignment does not know",
     "diversion": "diversion: the pattern of who moves where, without any demand",
@@ -30,6 +32,15 @@ _DOING = {
 }
 CHANGES_NO_ROADS = re.compile(r"\b(add_demand|scale_demand|set_weather)\b")  # that leave no edits
 _N_NAMES = 3
+
+
+def method_words(result: ScenarioResult) -> str:
+    """Return how a result was come by, and where by assignment alone."""
+    words = METHODS.get(result.method, result.method)
+    shares = shares_of_sources(result.links)
+    if result.method == "learned" and 0 < shares.get("learned", 0.0) < 1:
+        return f"{words}, on {100 * shares['learned']:.0f} % of what changes; else assignment alone"
+    return words
 
 
 def headline(result: ScenarioResult) -> str:

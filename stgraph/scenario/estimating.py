@@ -19,8 +19,9 @@ from stgraph.scenario.fitting import City
 from stgraph.scenario.history import kinds_of
 from stgraph.scenario.hours import Cases, HourlyFlows, find_cases, load_hours, step_length, to_steps
 from stgraph.scenario.result import SOURCES, LinkEffects
-from stgraph.scenario.slowing import Hours, by_curve, by_network, is_alike
-from stgraph.scenario.states import Edited, RoadState
+from stgraph.scenario.seen import show
+from stgraph.scenario.slowing import Hours, by_curve, by_network
+from stgraph.scenario.states import Edited
 from stgraph.scenario.statuses import segment_status
 from stgraph.scenario.streets import Streets
 from stgraph.scenario.vdf import VDF, inherit
@@ -137,8 +138,10 @@ def estimate(
     if method == "learned" and city.learned is not None:
         n_networks = len(city.learned.network.networks)
         settings += [_Setting(middle, network=number) for number in range(n_networks)]
+    other_trips = demand.is_changed[cases.hour]
     members = [
-        _apply(city, edited, vdf, base, cases, setting, method=method) for setting in settings
+        _apply(city, edited, vdf, base, cases, setting, other_trips, method=method)
+        for setting in settings
     ]
     speed, flow, source = members[0]
     effects = assemble(city, edited, base, speed, flow, source, [m[:2] for m in members])
@@ -217,10 +220,14 @@ def _apply(
     base: Base,
     cases: Cases,
     setting: _Setting,
+    other_trips: BoolArray,
     *,
     method: Used,
 ) -> tuple[Steps, Steps, npt.NDArray[np.int8]]:
-    """Return speeds, flows and sources (T, E) of the scenario from modelled flows."""
+    """Return speeds, flows and sources (T, E) of the scenario from modelled flows.
+
+    `other_trips` are (C,) the cases with trips that no network has seen.
+    """
     flows = setting.flows
     change = setting.moving * flows.change
     means = cases.means(base.flow)
@@ -230,13 +237,14 @@ def _apply(
     learned = np.zeros(ratio.shape, dtype=np.bool_)
     if method == "learned" and city.learned is not None:
         n_known = len(city.streets)
-        found = by_network(
-            city.learned.network, _first(vdf, n_known), _narrow(hours, n_known),
-            slope=setting.slope * city.learned.slope, member=setting.network,
-        )  # fmt: skip
-        alike = np.stack([is_alike(state, hours.baseline)[:n_known] for state in hours.states])
-        learned[:, :n_known] = alike
-        ratio[:, :n_known] = np.where(alike, found, ratio[:, :n_known])
+        shown = show(hours, edited, other_trips, city.learned)
+        learned[shown.cases, :n_known] = shown.is_known
+        if len(shown.cases):
+            found = by_network(
+                city.learned.network, _first(vdf, n_known), shown.hours,
+                slope=setting.slope * city.learned.slope, member=setting.network,
+            )  # fmt: skip
+            ratio[learned] = found[shown.is_known]
     # nothing differs where neither network nor trips do, to the last digit
     same = np.array([state.equals(edited.baseline) for state in hours.states])
     same &= (change == 0).all(axis=1)
@@ -273,25 +281,6 @@ def _hours(edited: Edited, cases: Cases, usual: Floats, change: Floats) -> Hours
         scn_before=after[cases.before],
         states=states,
         baseline=edited.baseline,
-    )
-
-
-def _narrow(hours: Hours, n: int) -> Hours:
-    """Return what holds on the first segments only: those that the city has."""
-
-    def cut(state: RoadState) -> RoadState:
-        return RoadState(
-            state.is_open[:n], state.speed_kmh[:n], state.lanes[:n], state.capacity_vph[:n],
-            state.banned_turns,
-        )  # fmt: skip
-
-    return Hours(
-        base=hours.base[:, :n],
-        scn=hours.scn[:, :n],
-        base_before=hours.base_before[:, :n],
-        scn_before=hours.scn_before[:, :n],
-        states=[cut(state) for state in hours.states],
-        baseline=cut(hours.baseline),
     )
 
 

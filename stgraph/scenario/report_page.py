@@ -29,8 +29,8 @@ from stgraph.scenario._report_tables import (
     street_tables,
     summary_rows,
 )
-from stgraph.scenario._report_words import METHODS, per_time, span_words
 from stgraph.scenario._report_words import headline as headline
+from stgraph.scenario._report_words import method_words, per_time, span_words
 from stgraph.scenario._side_by_side import side_by_side
 from stgraph.scenario._svg_map import FLOW, SPEED, draw_legend, draw_network, edit_legend
 from stgraph.scenario.compare import compare
@@ -167,7 +167,7 @@ def _scenario(drawn: Drawn, key: str) -> dict[str, Any]:
         "baseline": result.baseline,
         "span": span_words(result),
         "per": per_time(result),
-        "method": METHODS.get(result.method, result.method),
+        "method": method_words(result),
         "warnings": _warnings(result),
         "headline": headline(result),
         "sublines": _sublines(result),

@@ -26,6 +26,7 @@ from stgraph.scenario.opening import find_steps
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.script import Method, Scenario
 from stgraph.scenario.scriptfile import to_yaml
+from stgraph.scenario.seen import knows_some, shares_of_sources, warn_beyond_past
 from stgraph.scenario.simulating import estimate_simulation
 from stgraph.scenario.states import Edited
 from stgraph.scenario.streets import read_streets
@@ -33,7 +34,9 @@ from stgraph.scenario.summary import summarise
 from stgraph.scenario.traffic import SegmentTraffic, read_traffic
 from stgraph.scenario.usual import fill_flows, usual_forecast
 
-_LEARNED_OPS = {"close", "set_lanes", "set_capacity", "roadworks"}
+_CLOSING = {"close", "remove_road"}
+_NARROWING = {"set_lanes", "set_capacity", "roadworks"}
+_LEARNED_OPS = _CLOSING | _NARROWING
 _OD = ["o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "is_unreachable"]
 
 
@@ -173,6 +176,7 @@ class _Runner:
         method = self._method(hourly)
         self.say(f"estimating by {method}")
         found = self._estimate(method, hourly)
+        sources = self._note_sources(found, hourly)
         self.say("measuring times between zones")
         od, od_rows, access = self._zones(found, hourly)
         trips = (None, None) if hourly is None else self._trips(hourly)
@@ -201,7 +205,7 @@ class _Runner:
             edits=self.edited.edits,
             summary=summary,
             access=access,
-            card=self._card(method),
+            card=self._card(method, sources),
             report=self.report,
             top_n=self.scenario.outputs.top_n,
             od_pairs=self.scenario.outputs.od_pairs,
@@ -243,13 +247,8 @@ class _Runner:
             return "diversion"
         if asked == "assignment":
             return "assignment"
-        unknown = self._never_learned(hourly)
-        if unknown:
-            what = f"a network learns nothing about {', '.join(unknown)}"
-            tell = self.report.warning if asked == "learned" else self.report.info
-            tell("method learned", what, "the assignment alone is used")
-            return "assignment"
-        if learned is None:
+        if learned is None or not knows_some(self.edited, hourly, learned):
+            self._note_unknown(hourly, "the assignment alone is used")
             return "assignment"
         if asked == "auto" and not learned.is_better:
             self.report.info("method learned", f"was no better than the assignment: {learned}")
@@ -259,19 +258,44 @@ class _Runner:
             self.report.warning("method learned", what, "used all the same, as it is asked for")
         return "learned"
 
+    def _note_unknown(self, hourly: HourlyDemand, todo: str) -> None:
+        """Say what the scenario does that no network can know, or that ours has not seen."""
+        unknown = self._never_learned(hourly)
+        if unknown:
+            asked = self.scenario.method == "learned"
+            tell = self.report.warning if asked else self.report.info
+            tell("method learned", f"a network learns nothing about {', '.join(unknown)}", todo)
+
     def _never_learned(self, hourly: HourlyDemand) -> list[str]:
         """Return what the scenario does that no network can know, or that ours has not seen."""
         kinds: set[str] = {operation.op for operation in self.scenario.operations}
         unknown = sorted(kinds - _LEARNED_OPS)
         if hourly.is_changed.any() and not unknown:
             unknown.append("other trips")
+        base = self.edited.baseline
+        if any((state.capacity_vph > base.capacity_vph).any() for state in self.edited.periods):
+            unknown.append("more capacity")
+        works = [one for one in self.scenario.operations if one.op == "roadworks"]
+        if any(one.kmh is not None for one in works):
+            unknown.append("the speed limit of roadworks")
         learned = self.city.learned
-        if learned is not None and not learned.has_closures and "close" in kinds:
-            unknown.append("close (nothing was ever closed)")
-        narrowing = sorted(kinds & (_LEARNED_OPS - {"close"}))
+        closing, narrowing = sorted(kinds & _CLOSING), sorted(kinds & _NARROWING)
+        if learned is not None and not learned.has_closures and closing:
+            unknown.append(f"{', '.join(closing)} (nothing was ever closed)")
         if learned is not None and not learned.has_narrowings and narrowing:
             unknown.append(f"{', '.join(narrowing)} (nothing was ever narrowed)")
         return unknown
+
+    def _note_sources(self, found: Estimate, hourly: HourlyDemand | None) -> dict[str, str]:
+        """Return which part of the changes rests on what, and say it with what is far off."""
+        warn_beyond_past(found.effects, self.edited, self.city.history, self.report)
+        shares = shares_of_sources(found.effects)
+        if "learned" not in shares or hourly is None:
+            return {}
+        words = {name: f"{100 * share:.0f} % of changed rows" for name, share in shares.items()}
+        todo = f"the network says what happens on {words['learned']}, the assignment on the others"
+        self._note_unknown(hourly, todo)
+        return words
 
     def _estimate(self, method: Method, hourly: HourlyDemand | None) -> Estimate:
         """Return effects by a method."""
@@ -338,12 +362,13 @@ class _Runner:
             return f"{model}, issued {issued}"
         return str(notes.get("source", "a forecast"))
 
-    def _card(self, method: Method) -> dict[str, Any]:
+    def _card(self, method: Method, sources: dict[str, str]) -> dict[str, Any]:
         """Return what the result rests on."""
         card = self.city.card()
         card |= {
             "created": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
             "method": method,
+            "which part rests on what": sources,
             "seed": self.scenario.seed,
             "swept": dict(self.scenario.swept),
         }
@@ -360,9 +385,12 @@ class _Runner:
 
 
 def may_learn(scenario: Scenario) -> bool:
-    """Tell whether a learned network could be used, so that one is worth its time."""
-    unknown = {operation.op for operation in scenario.operations} - _LEARNED_OPS
-    return scenario.method == "learned" or (scenario.method == "auto" and not unknown)
+    """Tell whether a learned network could be used, so that one is worth its time.
+
+    It could where the scenario closes or narrows something, whatever else it does.
+    """
+    known = {operation.op for operation in scenario.operations} & {*_LEARNED_OPS, "reverse"}
+    return scenario.method == "learned" or (scenario.method == "auto" and bool(known))
 
 
 def _is_of(city: City, roads: STGraph) -> bool:

@@ -132,11 +132,23 @@ def open_share(state: RoadState, baseline: RoadState) -> Floats:
     return np.where(state.is_open, np.minimum(part, 1.0), 0.0)
 
 
-def is_alike(state: RoadState, baseline: RoadState) -> BoolArray:
-    """Tell which segments a network knows: open in the baseline, as fast, and not wider."""
+def is_alike(
+    state: RoadState, baseline: RoadState, *, closures: bool = True, narrowings: bool = True
+) -> BoolArray:
+    """Tell which segments a network knows: open in the baseline, as fast, and not wider.
+
+    Parameters
+    ----------
+    state, baseline
+        What holds with and without a scenario.
+    closures, narrowings
+        Whether it has ever seen some.
+    """
     same = state.speed_kmh == baseline.speed_kmh
-    narrower = state.capacity_vph <= baseline.capacity_vph
-    return np.asarray(baseline.is_open & same & narrower)
+    narrower = state.capacity_vph < baseline.capacity_vph
+    wider = state.capacity_vph > baseline.capacity_vph
+    seen = np.where(state.is_open, narrowings | ~narrower, closures)
+    return np.asarray(baseline.is_open & same & ~wider & seen, dtype=np.bool_)
 
 
 def _bounded(ratio: Floats, slope: float) -> Floats:

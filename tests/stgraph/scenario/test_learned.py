@@ -17,8 +17,8 @@ from stgraph.report import Report
 from stgraph.scenario.fitting import City, fit_city
 from stgraph.scenario.history import History, build_history
 from stgraph.scenario.learned import FEWEST_HOURS, _skill
-from stgraph.scenario.result import SOURCES
-from stgraph.scenario.running import run
+from stgraph.scenario.result import SOURCES, STATUS
+from stgraph.scenario.running import may_learn, run
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.slowing import Hours, by_curve, by_network, is_alike, open_share
 from stgraph.scenario.speed_network import SpeedNetwork, fit_speed_network, street_facts
@@ -316,6 +316,136 @@ def test_the_unseen_falls_back(scenario: Scenario, what: str, city: City) -> Non
         (told,) = [one for one in found.report.findings if one.where == "method learned"]
         assert what in told.what
         assert told.level == ("warning" if method == "learned" else "info")
+
+
+LINE = "LINESTRING (10.0015 50.0, 10.0015 50.003)"
+
+
+def test_what_is_known_is_learned_and_the_rest_is_not(city: City) -> None:
+    """Mid Road is shut from 7 to 10; half of South Street (12) has 20 km/h from 6 to 12."""
+    limit: Any = {"edges": [12], "direction": "forward", "kmh": 20, "daily": "06:00-12:00"}
+    both = go(WORKS.extend("both").set_speed(**limit), city)
+    assert both.method == "learned"
+    source = both.links.source
+    ids = both.roads.edges["segment_id"].tolist()
+    at, others = ids.index(12), np.delete(np.arange(13), ids.index(12))
+    # of the same hour by segment
+    assert (source[7:10, at] == SOURCES.index("assignment")).all()
+    assert (source[7:10][:, others] == SOURCES.index("learned")).all()
+    change = both.links.speed_scn - both.links.speed_base
+    assert change[8, ids.index(10)] < -5  # what no curve can tell
+    np.testing.assert_allclose(both.links.speed_scn[8, at], 16, rtol=0.05)  # 40 x 20/50
+    # hours with the limit alone are those of the limit alone
+    alone = go(Scenario("limit", timezone="UTC").set_speed(**limit), city)
+    assert alone.method == "assignment"
+    held = np.r_[6, 10, 11]
+    assert (source[held] == SOURCES.index("assignment")).all()
+    np.testing.assert_array_equal(both.links.speed_scn[held], alone.links.speed_scn[held])
+    assert (source[12:] == SOURCES.index("forecast")).all()
+    # and it is told
+    (told,) = [one for one in both.report.findings if one.where == "method learned"]
+    assert told.level == "info"
+    assert told.what == "a network learns nothing about set_speed"
+    shares = both.card["which part rests on what"]
+    assert list(shares) == ["assignment", "learned"]
+    assert shares["learned"] in told.todo
+    assert "which part rests on what" not in alone.card
+    asked = go(WORKS.extend("both", method="learned").set_speed(**limit), city)
+    (told,) = [one for one in asked.report.findings if one.where == "method learned"]
+    assert told.level == "warning"
+
+
+def test_hours_with_other_trips_rest_on_the_assignment(city: City) -> None:
+    """Half as many trips more from 8 to 9, while Mid Road is shut from 7 to 10."""
+    found = go(WORKS.scale_demand(factor=1.5, daily="08:00-09:00"), city)
+    assert found.method == "learned"
+    names = [SOURCES[one] for one in found.links.source[6:11, 0]]
+    assert names == ["forecast", "learned", "assignment", "learned", "forecast"]
+    shut = go(WORKS, city)
+    np.testing.assert_array_equal(found.links.speed_scn[7], shut.links.speed_scn[7])
+
+
+def test_new_roads_rest_on_the_assignment(city: City) -> None:
+    """A road that splits two streets, and a closure; a split street is one to the network."""
+    built = go(WORKS.extend("b").add_road(id="N", geometry=LINE, kmh=5), city)
+    assert built.method == "learned"
+    links, ids = built.links, built.roads.edges["segment_id"].to_numpy()
+    learned = links.source == SOURCES.index("learned")
+    assert not learned[:, ids < 0].any()
+    split = (links.status == STATUS.index("removed")).all(axis=0)
+    assert split.sum() == 4
+    assert not learned[:, split].any()
+    assert learned[7:10][:, (ids >= 0) & ~split].all()
+    assert not learned[np.r_[0:7, 10:24]].any()
+    # nobody takes the new road: others are as slow as without it
+    shut = go(WORKS, city)
+    there = ~split[:13] & np.isfinite(shut.links.speed_scn[8])
+    np.testing.assert_allclose(
+        links.speed_scn[8, :13][there], shut.links.speed_scn[8][there], rtol=0.02
+    )
+    alone = go(Scenario("n").add_road(id="N", geometry=LINE, kmh=50), city)
+    assert alone.method == "assignment"
+
+
+def test_a_removed_road_is_a_closed_one(city: City) -> None:
+    """The same streets are left, so the same is said of them."""
+    removed = go(Scenario("a").remove_road(name="Mid Road"), city)
+    closed = go(Scenario("a").close(name="Mid Road"), city)
+    assert removed.method == closed.method == "learned"
+    np.testing.assert_array_equal(removed.links.speed_scn, closed.links.speed_scn)
+
+
+def test_a_narrowing_is_not_shown_to_whom_never_saw_one(city: City) -> None:
+    """Half of South Street narrowed beside the closure: nothing else differs by it."""
+    narrow = WORKS.extend("b").set_capacity(edges=[12], direction="forward", factor=0.9)
+    found, shut = go(narrow, city), go(WORKS, city)
+    assert found.method == "learned"
+    ids = found.roads.edges["segment_id"].tolist()
+    at = ids.index(12)
+    assert SOURCES[found.links.source[8, at]] == "assignment"
+    others = np.delete(np.arange(13), at)
+    np.testing.assert_allclose(
+        found.links.speed_scn[8][others], shut.links.speed_scn[8][others], rtol=0.02
+    )
+    assert (found.links.source[12] == SOURCES.index("assignment")).all()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "wanted"),
+    [
+        (WORKS, True),
+        (WORKS.set_speed(edges=[12], direction="forward", kmh=30), True),
+        (WORKS.scale_demand(factor=2), True),
+        (Scenario("a").remove_road(edges=[20]), True),
+        (Scenario("a").set_speed(edges=[12], direction="forward", kmh=30), False),
+        (Scenario("a").add_road(id="N", geometry=LINE, kmh=50), False),
+        (Scenario("a").scale_demand(factor=2), False),
+        (Scenario("a").ban_turn(from_={"edges": [10]}, to={"edges": [20]}), False),
+        (Scenario("a"), False),
+        (WORKS.extend("a", method="assignment"), False),
+        (Scenario("a", method="learned").scale_demand(factor=2), True),
+    ],
+)
+def test_a_network_is_worth_its_time_where_something_is_closed(
+    scenario: Scenario, wanted: bool
+) -> None:
+    assert may_learn(scenario) == wanted
+
+
+def test_more_than_ever_is_warned_of(city: City) -> None:
+    """No segment ever had more than 165 cars an hour; an event of 3000 brings more."""
+    found = go(WORKS, city)
+    assert not [one for one in found.report.warnings if one.where == "extrapolation"]
+    crowd = WORKS.add_demand(at={"zone": "A"}, trips=3000, arrive={"daily": "12:00-13:00"})
+    found = go(crowd, city)
+    (told,) = [one for one in found.report.warnings if one.where == "extrapolation"]
+    most = np.nanmax(city.history.flow_vph, axis=0)
+    beyond = (found.links.flow_scn > 1.1 * most) & found.links.significant
+    beyond &= found.links.flow_scn > found.links.flow_base
+    assert told.count == beyond.any(axis=0).sum() > 0
+    assert f"{told.count} segments carry more than they ever did" in told.what
+    times = np.where(beyond, found.links.flow_scn / most, 0).max()
+    assert f"up to {times:.1f} times as much" in told.what
 
 
 def test_no_edit_is_no_difference_exactly(city: City) -> None:
