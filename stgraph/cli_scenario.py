@@ -236,7 +236,7 @@ def _run(
         jobs=jobs,
         force=force,
         allow_disconnect=disconnect,
-        forecast_job=_forecast_job,
+        forecast_job=_JobForecasts(),
         on_progress=lambda text: logger.info("%s", text),
     )
 
@@ -250,7 +250,7 @@ def _check_all(
 
     found = check_scenarios(
         scenarios,
-        Opener(_forecast_job),
+        Opener(_JobForecasts()),
         force=force,
         allow_disconnect=disconnect,
         only_check=True,
@@ -258,13 +258,38 @@ def _check_all(
     return [(one.scenario, one.edited, one.report) for one in found]
 
 
-def _forecast_job(path: Path) -> STGraph:
-    """Return the forecast of a job's checkpoint: of the road segments, if the job has roads."""
-    import pandas as pd
+class _JobForecasts:
+    """What the checkpoints of jobs forecast: of the road segments, if a job has roads.
 
+    Every job is read once.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[Path, tuple[Any, ...]] = {}
+
+    def __call__(self, path: Path, weather: Scenario | None = None, /) -> STGraph:
+        """Return the forecast of a job, with the weather that a scenario sets if one is given."""
+        import pandas as pd
+
+        from stgraph.scenario.weather import forecast_with_weather
+        from stgraph.segments import forecast_segments
+
+        if path not in self._opened:
+            self._opened[path] = _open_job(path)
+        job, forecaster, graph, segments, fitted = self._opened[path]
+        at = None if job.forecast.at is None else pd.Timestamp(job.forecast.at)
+        if weather is None:
+            forecast = forecaster.forecast(graph, at=at)
+        else:
+            forecast = forecast_with_weather(forecaster, graph, weather, at=at)
+        return forecast if segments is None else forecast_segments(forecast, segments, fitted)
+
+
+def _open_job(path: Path) -> tuple[Any, ...]:
+    """Return a job, its model, its readings, and its roads with what carries values to them."""
     from stgraph import pipeline
     from stgraph.configfile import read_config
-    from stgraph.segments import forecast_segments, load_fitted, load_segments
+    from stgraph.segments import load_fitted, load_segments
 
     job = read_config(path)
     if not (job.run.folder / "checkpoint" / "model.json").is_file():
@@ -273,12 +298,9 @@ def _forecast_job(path: Path) -> STGraph:
             f"stgraph run {path}"
         )
     forecaster, graph = pipeline.load_checkpoint(job), pipeline.load_graph(job)
-    at = job.forecast.at
-    forecast = forecaster.forecast(graph, at=None if at is None else pd.Timestamp(at))
     segments = load_segments(job, graph)
-    if segments is None:
-        return forecast
-    return forecast_segments(forecast, segments, load_fitted(job, graph, segments))
+    fitted = None if segments is None else load_fitted(job, graph, segments)
+    return job, forecaster, graph, segments, fitted
 
 
 def _script_table(file: Path) -> pd.DataFrame:

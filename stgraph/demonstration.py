@@ -63,7 +63,7 @@ def run_scenario_demo(out: Path, *, horizon: Horizon | None = None) -> Run:
     (out / "scenario.gpkg").unlink(missing_ok=True)  # else runs gather in it
     (run,) = run_scenarios(
         [scenario.model_copy(update=changes)],
-        forecast_job=lambda path: _forecast(path, out / "city"),
+        forecast_job=lambda path, _=None: _forecast(path, out / "city"),
         on_progress=lambda text: logger.info("%s", text),
     )
     return run

@@ -89,11 +89,6 @@ class Forecaster:
             )
         known = _hide_after(graph, origin, self.inputs)
         values = next(self.predict(Source(known, self.inputs), np.array([start])))[1][0]
-        time = pd.date_range(
-            graph.time[origin] + self.inputs.step,
-            periods=self.inputs.horizon,
-            freq=self.inputs.step,
-        )
         targets = [graph.features[i] for i in self.inputs.targets]
         features = tuple(
             Feature(target.name + suffix, "1" if self.head.edges else target.unit)
@@ -110,13 +105,29 @@ class Forecaster:
         }
         if self.head.edges:
             issued["classes"] = self.head.class_names(targets[0].unit)
+        if self.inputs.known:  # what a forecast of other weather may set
+            ahead = [graph.features[i] for i in self.inputs.known]
+            issued["known_future"] = {feature.name: feature.unit for feature in ahead}
+            issued["past_only"] = [graph.features[i].name for i in self.inputs.others]
         return graph.replace(
-            time=time,
+            time=self._times_after(graph, origin),
             values=values.reshape(self.inputs.horizon, graph.n_nodes, -1),
             mask=None,
             features=features,
             provenance={**graph.provenance, **issued},
         )
+
+    def target_times(
+        self, graph: STGraph, *, at: pd.Timestamp | str | None = None
+    ) -> pd.DatetimeIndex:
+        """Return the H instants that `forecast` would forecast; parameters and errors as there."""
+        self.check(graph)
+        return self._times_after(graph, _origin(graph, at))
+
+    def _times_after(self, graph: STGraph, origin: int) -> pd.DatetimeIndex:
+        """Return the H steps behind one."""
+        step = self.inputs.step
+        return pd.date_range(graph.time[origin] + step, periods=self.inputs.horizon, freq=step)
 
     def predict(
         self,

@@ -17,6 +17,7 @@ from stgraph.scenario.reaching import check_junctions, check_trips
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.states import Edited
 from stgraph.scenario.target_fields import shorten, three_nearest
+from stgraph.scenario.weather import check_features, features_told
 from stgraph.scenario.window import window_steps
 
 _FLOW = "flow"
@@ -104,20 +105,19 @@ def _check_weather(
     report: Report,
 ) -> None:
     """Note features that the model does not know, and those that are set twice."""
-    known = _known_future(forecast)
+    told = None if forecast is None else features_told(forecast)
+    if told is not None:
+        check_features([(n, o) for n, o in operations if isinstance(o, SetWeather)], told, report)
     earlier: list[tuple[int, str, BoolArray]] = []
     for number, operation in operations:
         if not isinstance(operation, SetWeather):
             continue
         where = f"operation {number} (set_weather)"
-        if forecast is not None and operation.feature not in known:
-            what = f"the model knows no future feature {operation.feature!r}"
-            hint = three_nearest(operation.feature, known)
-            todo = f"use one of {shorten(known)}" if known else "train one with such features"
-            report.error(f"{where}, `feature`", what, f"{hint}; {todo}" if hint else todo)
-        elif forecast is None:
-            what = f"{operation.feature!r} is not checked without a forecast"
-            report.info(f"{where}, `feature`", what)
+        if told is None:
+            lacks = "a forecast" if forecast is None else "knowing the features of the model"
+            report.info(
+                f"{where}, `feature`", f"{operation.feature!r} is not checked without {lacks}"
+            )
         steps = window_steps(operation.window, time, zone, Report(), where)
         for other, feature, its_steps in earlier:
             if feature == operation.feature and (steps & its_steps).any():
@@ -127,15 +127,6 @@ def _check_weather(
                 todo = f"give them different times, or `override = true` in operation {number}"
                 report.error(where, what, todo)
         earlier.append((number, operation.feature, steps))
-
-
-def _known_future(forecast: STGraph | None) -> list[str]:
-    """Return the features of which a model was told the future."""
-    if forecast is None:
-        return []
-    own = [f.name for f in forecast.features if f.role == "known_future"]
-    told = forecast.provenance.get("known_future", [])
-    return list(dict.fromkeys([*own, *map(str, told)]))
 
 
 def _check_horizon(time: pd.DatetimeIndex, forecast: STGraph, report: Report) -> None:

@@ -47,6 +47,17 @@ class Base:
 
 
 @dataclass(frozen=True, eq=False)
+class Weather:
+    """What is forecast with the weather of a scenario, which all else that it does goes on top of.
+
+    The first of the forecasts is the best guess, others could be as well.
+    """
+
+    starts: tuple[Base, ...]
+    state: IntArray  # (T,) the same number where the same weather is set
+
+
+@dataclass(frozen=True, eq=False)
 class _Setting:
     """One of the ways to estimate that are as good as any other."""
 
@@ -73,6 +84,7 @@ def estimate(
     demand: HourlyDemand,
     *,
     method: Used,
+    weather: Weather | None = None,
     seed: int = 0,
     n_processes: int = 1,
     on_done: Callable[[int, int], None] | None = None,
@@ -91,6 +103,8 @@ def estimate(
         Trips of the horizon.
     method
         ``"learned"`` needs a city with a learned network.
+    weather
+        What is forecast with other weather. None: the same as the forecast.
     seed
         Of the errors of drivers.
     n_processes
@@ -130,7 +144,12 @@ def estimate(
     # where no flow is forecast, the modelled one has to do
     middle = _mean_flows(flows)
     known = np.isfinite(base.flow).any(axis=0) | (edited.parent < 0)
-    base = replace(base, flow=np.where(known, base.flow, to_steps(middle.base, cases, edited)))
+    modelled = to_steps(middle.base, cases, edited)
+    base, *starts = (
+        replace(one, flow=np.where(known, one.flow, modelled))
+        for one in (base, *(() if weather is None else weather.starts))
+    )
+    first, *others = starts or [base]
     settings = [_Setting(one) for one in (middle, *flows[1:])]
     settings += [_Setting(middle, slope=slope) for slope in (_STEEPER, _FLATTER)]
     if len(flows) == 1:
@@ -140,11 +159,16 @@ def estimate(
         settings += [_Setting(middle, network=number) for number in range(n_networks)]
     other_trips = demand.is_changed[cases.hour]
     members = [
-        _apply(city, edited, vdf, base, cases, setting, other_trips, method=method)
-        for setting in settings
+        _apply(city, edited, vdf, start, cases, setting, other_trips, method=method)
+        for start, setting in [
+            *((first, setting) for setting in settings),
+            *((other, settings[0]) for other in others),
+        ]
     ]
     speed, flow, source = members[0]
-    effects = assemble(city, edited, base, speed, flow, source, [m[:2] for m in members])
+    effects = assemble(
+        city, edited, base, speed, flow, source, [m[:2] for m in members], weather=weather
+    )
     hours = np.bincount(cases.case_of) * _step_hours(edited)
     lost = (
         float(middle.unserved_base @ hours),
@@ -183,13 +207,20 @@ def _heir(edited: Edited) -> IntArray:
 
 
 def estimate_diversion(
-    city: City, edited: Edited, streets: Streets, base: Base, *, zone: str, report: Report
+    city: City,
+    edited: Edited,
+    streets: Streets,
+    base: Base,
+    *,
+    weather: Weather | None = None,
+    zone: str,
+    report: Report,
 ) -> Estimate:
     """Return a pattern of what happens, where nothing is known of who drives where.
 
     Parameters
     ----------
-    city, edited, streets, base
+    city, edited, streets, base, weather
         As for `estimate`.
     zone
         IANA name of the zone whose full hours are looked at.
@@ -202,15 +233,46 @@ def estimate_diversion(
         load = flow / np.maximum(capacity, 1.0)
         return np.asarray(free * (1.0 + vdf.alpha * load**vdf.beta))
 
-    found = divert(edited, base.speed, base.flow, vdf=minutes, zone=zone)
+    first, *others = (base,) if weather is None else weather.starts
+    found = divert(edited, first.speed, first.flow, vdf=minutes, zone=zone)
     report.extend(found.report)
     speed, flow = found.speed_kmh.astype(np.float32), found.flow_vph.astype(np.float32)
     source = np.full(speed.shape, SOURCES.index("diversion"), dtype=np.int8)
-    half = (base.speed + speed) / 2, (base.flow + flow) / 2
+    if weather is not None:  # which nobody's detour changes
+        alike = (speed == first.speed.astype(np.float32)) & (flow == first.flow.astype(np.float32))
+        source[alike] = SOURCES.index("forecast")
+    half = (first.speed + speed) / 2, (first.flow + flow) / 2
     members = [(speed, flow), (half[0].astype(np.float32), half[1].astype(np.float32))]
-    effects = assemble(city, edited, base, speed, flow, source, members)
+    members += [_on_other(speed, flow, first, other) for other in others]
+    effects = assemble(city, edited, base, speed, flow, source, members, weather=weather)
     lost = float(found.unserved_vph.sum() * _step_hours(edited))
     return Estimate(effects, _others(edited, members), (0.0, lost))
+
+
+def _on_other(speed: Steps, flow: Steps, first: Base, other: Base) -> tuple[Steps, Steps]:
+    """Return speeds and flows as they would be on another forecast: by ratio and by difference."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(first.speed > 0, speed / first.speed, 1.0)
+    known = np.isfinite(other.speed)
+    speeds = np.where(known, other.speed * ratio, speed)
+    flows = np.where(np.isfinite(other.flow), other.flow + (flow - first.flow), flow)
+    return speeds.astype(np.float32), np.maximum(flows, 0.0).astype(np.float32)
+
+
+def estimate_weather(city: City, edited: Edited, base: Base, weather: Weather) -> Estimate:
+    """Return what the weather does where nothing but the weather changes: as it is forecast.
+
+    Parameters
+    ----------
+    city, edited, base, weather
+        As for `estimate`.
+    """
+    members = [
+        (one.speed.astype(np.float32), one.flow.astype(np.float32)) for one in weather.starts
+    ]
+    source = np.full(base.speed.shape, SOURCES.index("forecast"), dtype=np.int8)
+    effects = assemble(city, edited, base, *members[0], source, members, weather=weather)
+    return Estimate(effects, _others(edited, members), (0.0, 0.0))
 
 
 def _apply(
@@ -297,6 +359,8 @@ def assemble(
     flow: Steps,
     source: npt.NDArray[np.int8],
     members: list[tuple[Steps, Steps]],
+    *,
+    weather: Weather | None = None,
 ) -> LinkEffects:
     """Return effects with range, status and what can be told from noise.
 
@@ -308,6 +372,8 @@ def assemble(
         (T, E) of the scenario.
     members
         Speeds and flows that would fit as well, the ones above among them.
+    weather
+        What is set of it, so that the hours that it lasts are known.
     """
     status = segment_status(edited)[edited.period_of]
     speed_before, flow_before = base.speed.astype(np.float32), base.flow.astype(np.float32)
@@ -317,7 +383,7 @@ def assemble(
         changes = np.stack([member[which] * gone - usual for member in members])
         ranges += [changes.min(axis=0), changes.max(axis=0)]
     d_speed, d_flow = speed * gone - speed_before, flow * gone - flow_before
-    noise_speed, noise_flow = _noise(city, edited)
+    noise_speed, noise_flow = _noise(city, edited, weather)
     significant = (np.abs(d_speed) >= _SIGMAS * noise_speed) & _one_sign(ranges[0], ranges[1])
     significant |= (np.abs(d_flow) >= _SIGMAS * noise_flow) & _one_sign(ranges[2], ranges[3])
     # what begins or ends to exist is no noise
@@ -344,14 +410,17 @@ def _one_sign(low: Floats, high: Floats) -> BoolArray:
     return np.asarray(low * high > 0)
 
 
-def _noise(city: City, edited: Edited) -> tuple[Floats, Floats]:
+def _noise(city: City, edited: Edited, weather: Weather | None) -> tuple[Floats, Floats]:
     """Return the noise of means over as many hours as a state of the scenario lasts, (T, E).
 
     Hours of the same kind differ from day to day, about independently of each other; the mean
     over n hours differs by the root of n less.
     """
     T, E = len(edited.time), len(edited.parent)
-    n_hours = np.bincount(edited.period_of)[edited.period_of] * _step_hours(edited)
+    state = edited.period_of
+    if weather is not None:
+        state = state * (int(weather.state.max()) + 1) + weather.state
+    n_hours = np.bincount(state)[state] * _step_hours(edited)
     root = np.sqrt(np.maximum(n_hours, 1.0))[:, None]
     if city.history is None:
         return np.full((T, E), _NOISE_KMH) / root, np.full((T, E), _NOISE_VPH) / root

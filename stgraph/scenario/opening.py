@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import geopandas as gpd
 import pandas as pd
@@ -19,11 +19,18 @@ from stgraph.scenario.demand import Demand
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.sources import DemandSource, Source
 from stgraph.scenario.traffic import find_speed
+from stgraph.scenario.weather import weather_of
 from stgraph.scenario.window import Window, to_utc, window_steps
 
 _ZONE_IDS = ("zone_id", "zone", "taz_id", "taz", "id", "node_id")
 
-ForecastJob = Callable[[Path], STGraph]  # TOML file of a job -> what its checkpoint forecasts
+
+class ForecastJob(Protocol):
+    """Makes of the TOML file of a job what its checkpoint forecasts."""
+
+    def __call__(self, path: Path, weather: Scenario | None = None, /) -> STGraph:
+        """Return the forecast, with the weather that a scenario sets where one is given."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +67,7 @@ class Opener:
         baseline, source = scenario.baseline, scenario.demand
         roads = self._once(baseline.roads, lambda: open_roads(scenario))
         slow = only_check and baseline.forecast is None and scenario.horizon is not None
+        slow = slow and not weather_of(scenario)  # the model says what can be set
         asked = (baseline.forecast, None if slow else baseline.job)
         job = None if slow else self._forecast_job
         forecast = self._once(asked, lambda: open_forecast(scenario, job))
@@ -73,6 +81,24 @@ class Opener:
             )
         time = find_steps(scenario, None if forecast is None else forecast.time, report)
         return Inputs(roads, time, forecast, history, demand)
+
+    def with_weather(self, scenario: Scenario) -> STGraph | None:
+        """Return what the job of a scenario forecasts with the weather that it sets; else None.
+
+        Raises
+        ------
+        ConfigError
+            The model cannot be told so.
+        """
+        weather, job = weather_of(scenario), scenario.baseline.job
+        if not weather or job is None or self._forecast_job is None:
+            return None
+        forecast_job = self._forecast_job
+        what = [(one.feature, one.value, one.window, one.override) for _, one in weather]
+        found: STGraph = self._once(
+            ("weather", job, what, scenario.timezone), lambda: forecast_job(job, scenario)
+        )
+        return found
 
     def _once(self, asked: Any, read: Callable[[], Any]) -> Any:
         """Return what was read when the same was asked for, or read it."""

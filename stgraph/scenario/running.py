@@ -5,20 +5,27 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from stgraph.errors import ConfigError, DataError
+from stgraph.errors import ConfigError
 from stgraph.graph import STGraph
 from stgraph.report import Report
 from stgraph.scenario.accessibility import reachable
+from stgraph.scenario.bases import read_base, read_weather
 from stgraph.scenario.checking import check
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.demand_changes import HourlyDemand, apply_demand
-from stgraph.scenario.estimating import Base, Estimate, estimate, estimate_diversion
+from stgraph.scenario.estimating import (
+    Estimate,
+    Weather,
+    estimate,
+    estimate_diversion,
+    estimate_weather,
+)
 from stgraph.scenario.fitting import City, Say, fit_city
 from stgraph.scenario.hours import step_length
 from stgraph.scenario.od_times import full_hours, hourly_speeds, measure_od, od_table
@@ -31,12 +38,14 @@ from stgraph.scenario.simulating import estimate_simulation
 from stgraph.scenario.states import Edited
 from stgraph.scenario.streets import read_streets
 from stgraph.scenario.summary import summarise
-from stgraph.scenario.traffic import SegmentTraffic, read_traffic
-from stgraph.scenario.usual import fill_flows, usual_forecast
+from stgraph.scenario.usual import usual_forecast
+from stgraph.scenario.weather import check_with_weather, described, in_words, is_weather_alone
 
 _CLOSING = {"close", "remove_road"}
 _NARROWING = {"set_lanes", "set_capacity", "roadworks"}
 _LEARNED_OPS = _CLOSING | _NARROWING
+Used = Method | Literal["forecast"]  # which other weather alone needs nothing else for
+
 _OD = ["o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "is_unreachable"]
 
 
@@ -45,6 +54,7 @@ def run(
     roads: STGraph,
     forecast: STGraph | None = None,
     *,
+    with_weather: STGraph | None = None,
     demand: Demand | None = None,
     history: STGraph | None = None,
     city: City | None = None,
@@ -65,6 +75,9 @@ def run(
     forecast
         The baseline: speeds, and flows if known, of segments (nodes by `segment_id`) for the
         horizon. None: what is usual in the history.
+    with_weather
+        The same forecast with the weather that the scenario sets, as
+        `stgraph.scenario.weather.forecast_with_weather` makes it. None: it sets none.
     demand
         Trips between zones. None: there is only a pattern (method ``diversion``).
     history
@@ -120,17 +133,14 @@ def run(
         force=force,
         allow_disconnect=allow_disconnect,
     )
-    if scenario.method == "learned" and city.learned is None:
+    if scenario.method == "learned" and city.learned is None and not is_weather_alone(scenario):
         found.error("`method`", "nothing was learned", "use auto; the report says why")
-    if any(operation.op == "set_weather" for operation in scenario.operations):
-        found.error(
-            "set_weather",
-            "changes the forecast itself, which `run` is given",
-            "forecast with other weather, and run the scenario without it",
-        )
+    check_with_weather(scenario, forecast, with_weather, found)
     found.raise_errors(ConfigError, title=f"scenario {scenario.name!r} cannot be run")
     assert edited is not None  # noqa: S101 - else there was an error
-    return _Runner(scenario, city, edited, forecast, demand, found, now, n_processes, say).run()
+    return _Runner(
+        scenario, city, edited, forecast, with_weather, demand, found, now, n_processes, say
+    ).run()
 
 
 class _Runner:
@@ -142,6 +152,7 @@ class _Runner:
         city: City,
         edited: Edited,
         forecast: STGraph,
+        with_weather: STGraph | None,
         demand: Demand | None,
         report: Report,
         now: dt.datetime | None,
@@ -153,22 +164,25 @@ class _Runner:
         self.zone = scenario.timezone or forecast.zone
         self.report = Report([*city.report, *report])
         self.now = dt.datetime.now(dt.UTC) if now is None else now.astimezone(dt.UTC)
-        self.forecast = forecast
-        self.base = self._base()
+        self.forecast, self.with_weather = forecast, with_weather
+        self.base = read_base(forecast, city, edited, self.report)
+        self.weather = self._weather()
 
-    def _base(self) -> Base:
-        """Return the forecast on the segments of both networks."""
-        traffic = read_traffic(
-            self.forecast, self.city.streets.segment_id, self.report, where="the forecast"
+    def _weather(self) -> Weather | None:
+        """Return the forecast with other weather on the same segments; None without."""
+        if self.with_weather is None:
+            return None
+        known = set(self.forecast.report)
+        self.report.extend([one for one in self.with_weather.report if one not in known])
+        return read_weather(
+            self.forecast,
+            self.with_weather,
+            self.base,
+            self.city,
+            self.edited,
+            zone=self.scenario.timezone,
+            report=self.report,
         )
-        self.report.raise_errors(DataError, title="the forecast cannot be used")
-        assert isinstance(traffic, SegmentTraffic)  # noqa: S101 - else there was an error
-        rows = traffic.time.get_indexer(self.edited.time)
-        parent = self.edited.parent
-        known = np.where(parent >= 0, 1.0, np.nan)
-        at = np.maximum(parent, 0)
-        flow = fill_flows(traffic.flow_vph[rows], self.edited.time, self.city.history, self.report)
-        return Base(traffic.speed_kmh[rows][:, at] * known, flow[:, at] * known)
 
     def run(self) -> ScenarioResult:
         """Return the result."""
@@ -188,7 +202,7 @@ class _Runner:
             trips_scn=trips[1],
             members=found.members,
         )
-        summary = _with_unserved(summary, found, od is None)
+        summary = _with_unserved(summary, found, od is None and method != "forecast")
         script = to_yaml(self.scenario)
         mark = hashlib.sha256(f"{script}{self._source()}{method}".encode()).hexdigest()[:8]
         return ScenarioResult(
@@ -232,9 +246,14 @@ class _Runner:
         self.report.raise_errors(ConfigError, title=f"{self.scenario.name!r} cannot be run")
         return hourly
 
-    def _method(self, hourly: HourlyDemand | None) -> Method:
+    def _method(self, hourly: HourlyDemand | None) -> Used:
         """Return the method to use, and note why it is not the one that was asked for."""
         asked, learned = self.scenario.method, self.city.learned
+        if is_weather_alone(self.scenario) and (hourly is None or self._has_flows()):
+            if asked != "auto":
+                what = f"{asked!r} has nothing to do where the weather alone changes"
+                self.report.info("`method`", what, "the effect is that of the forecast")
+            return "forecast"
         if asked in ("diversion", "simulate"):
             return asked
         if hourly is None:
@@ -258,6 +277,10 @@ class _Runner:
             self.report.warning("method learned", what, "used all the same, as it is asked for")
         return "learned"
 
+    def _has_flows(self) -> bool:
+        """Tell whether the flows of all segments are known, so that none have to be modelled."""
+        return bool(np.isfinite(self.base.flow).any(axis=0).all())
+
     def _note_unknown(self, hourly: HourlyDemand, todo: str) -> None:
         """Say what the scenario does that no network can know, or that ours has not seen."""
         unknown = self._never_learned(hourly)
@@ -269,7 +292,7 @@ class _Runner:
     def _never_learned(self, hourly: HourlyDemand) -> list[str]:
         """Return what the scenario does that no network can know, or that ours has not seen."""
         kinds: set[str] = {operation.op for operation in self.scenario.operations}
-        unknown = sorted(kinds - _LEARNED_OPS)
+        unknown = sorted(kinds - _LEARNED_OPS - {"set_weather"})  # which the forecast knows
         if hourly.is_changed.any() and not unknown:
             unknown.append("other trips")
         base = self.edited.baseline
@@ -297,19 +320,23 @@ class _Runner:
         self._note_unknown(hourly, todo)
         return words
 
-    def _estimate(self, method: Method, hourly: HourlyDemand | None) -> Estimate:
+    def _estimate(self, method: Used, hourly: HourlyDemand | None) -> Estimate:
         """Return effects by a method."""
+        if method == "forecast":
+            assert self.weather is not None  # noqa: S101 - nothing else chooses it
+            return estimate_weather(self.city, self.edited, self.base, self.weather)
         streets = read_streets(self.edited.roads, Report())
         assert streets is not None  # noqa: S101 - the network was read before
         if method == "diversion":
             return estimate_diversion(
-                self.city, self.edited, streets, self.base, zone=self.zone, report=self.report
-            )
+                self.city, self.edited, streets, self.base,
+                weather=self.weather, zone=self.zone, report=self.report,
+            )  # fmt: skip
         if hourly is None:
             raise ConfigError(f"{self.scenario.name!r}: method {method!r} needs `demand`")
         if method == "simulate":
             return estimate_simulation(
-                self.city, self.edited, self.base, hourly,
+                self.city, self.edited, self.base, hourly, weather=self.weather,
                 zone=self.zone, seed=self.scenario.seed, report=self.report, say=self.say,
             )  # fmt: skip
         return estimate(
@@ -319,6 +346,7 @@ class _Runner:
             self.base,
             hourly,
             method="learned" if method == "learned" else "assignment",
+            weather=self.weather,
             seed=self.scenario.seed,
             n_processes=self.n_processes,
             on_done=self._tell,
@@ -362,12 +390,20 @@ class _Runner:
             return f"{model}, issued {issued}"
         return str(notes.get("source", "a forecast"))
 
-    def _card(self, method: Method, sources: dict[str, str]) -> dict[str, Any]:
+    def _weather_words(self) -> str:
+        """Return which weather was set, with units where the forecast tells them."""
+        if self.with_weather is None:
+            return ""
+        told = self.with_weather.provenance.get("weather")
+        return in_words(told if told is not None else described(self.scenario, {}))
+
+    def _card(self, method: Used, sources: dict[str, str]) -> dict[str, Any]:
         """Return what the result rests on."""
         card = self.city.card()
         card |= {
             "created": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
             "method": method,
+            "weather set": self._weather_words(),
             "which part rests on what": sources,
             "seed": self.scenario.seed,
             "swept": dict(self.scenario.swept),

@@ -26,6 +26,7 @@ from stgraph.scenario.scriptfile import pick_scenarios, read_scenarios
 from stgraph.scenario.states import Edited
 from stgraph.scenario.tables import tables
 from stgraph.scenario.traffic import find_speed
+from stgraph.scenario.weather import note_no_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,14 +128,14 @@ def run_scenarios(
     Nothing is written before all have been run. Scripts that call this with several `jobs` need
     ``if __name__ == "__main__":``, as new processes import them.
     """
-    checked = check_scenarios(
-        scenarios, Opener(forecast_job), force=force, allow_disconnect=allow_disconnect
-    )
+    opener = Opener(forecast_job)
+    checked = check_scenarios(scenarios, opener, force=force, allow_disconnect=allow_disconnect)
     inputs = [one.inputs for one in checked]
+    weather = [opener.with_weather(one) for one in scenarios]
     cities = _fit_all(scenarios, inputs, on_progress)
     tasks = [
-        _Task(one, city, given.roads, given.forecast, given.demand, force, allow_disconnect)
-        for one, city, given in zip(scenarios, cities, inputs, strict=True)
+        _Task(one, city, given.roads, given.forecast, told, given.demand, force, allow_disconnect)
+        for one, city, given, told in zip(scenarios, cities, inputs, weather, strict=True)
     ]
     results = list(_run_all(tasks, jobs, on_progress))
     target = None if out is None else Path(out)
@@ -184,9 +185,11 @@ def check_scenarios(
     checked, wrong = [], Report()
     for one in scenarios:
         found = Report()
+        if one.baseline.job is None:
+            note_no_model(one, found)
         given = opener.open(one, found, only_check=only_check)
         edited = None
-        if not found.errors:
+        if len(given.time):
             edited, more = check(
                 one,
                 given.roads,
@@ -200,7 +203,7 @@ def check_scenarios(
         if not only_check and given.forecast is not None and find_speed(given.forecast) is None:
             todo = 'give it with units, as in units = {speed = "km/h"}'
             found.error("`baseline.forecast`", "has no speeds in a known unit", todo)
-        if edited is not None:
+        if edited is not None and not found.errors:
             checked.append(Checked(one, given, edited, found))
         wrong.extend(
             Finding("error", f"{one.name!r}, {error.where}", error.what, error.todo, error.count)
@@ -239,6 +242,7 @@ class _Task:
     city: City
     roads: STGraph
     forecast: STGraph | None
+    with_weather: STGraph | None
     demand: Demand | None
     force: bool
     allow_disconnect: bool
@@ -250,6 +254,7 @@ def _run_task(task: _Task, say: Say = lambda _: None, n_processes: int = 1) -> S
         task.scenario,
         task.roads,
         task.forecast,
+        with_weather=task.with_weather,
         demand=task.demand,
         city=task.city,
         force=task.force,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stgraph.report import Report
 from stgraph.scenario.demand_changes import HourlyDemand
-from stgraph.scenario.estimating import Base, Estimate, assemble
+from stgraph.scenario.estimating import Base, Estimate, Weather, assemble
 from stgraph.scenario.fitting import City
 from stgraph.scenario.od_times import full_hours
 from stgraph.scenario.result import SOURCES
@@ -27,6 +27,7 @@ def estimate_simulation(
     base: Base,
     demand: HourlyDemand,
     *,
+    weather: Weather | None = None,
     zone: str,
     seed: int,
     report: Report,
@@ -36,7 +37,7 @@ def estimate_simulation(
 
     Parameters
     ----------
-    city, edited, base, demand
+    city, edited, base, demand, weather
         As for `stgraph.scenario.estimating.estimate`.
     zone
         IANA name of the zone whose full hours are simulated.
@@ -65,10 +66,12 @@ def estimate_simulation(
         progress=lambda done, n: say(f"simulated {done} of {n} runs"),
     )
     report.extend(found.report)
-    middle = _on_base(found, edited, base, hour_of, 0.0)
-    members = [middle, *(_on_base(found, edited, base, hour_of, s) for s in (-_SIGMAS, _SIGMAS))]
+    start, *others = (base,) if weather is None else weather.starts
+    middle = _on_base(found, edited, start, hour_of, 0.0)
+    members = [middle, *(_on_base(found, edited, start, hour_of, s) for s in (-_SIGMAS, _SIGMAS))]
+    members += [_on_base(found, edited, other, hour_of, 0.0) for other in others]
     source = np.full(base.speed.shape, SOURCES.index("simulated"), dtype=np.int8)
-    effects = assemble(city, edited, base, *middle, source, members)
+    effects = assemble(city, edited, base, *middle, source, members, weather=weather)
     lost = float(found.unserved_base.sum()), float(found.unserved_scn.sum())
     return Estimate(effects, tuple(members[1:]), lost)
 

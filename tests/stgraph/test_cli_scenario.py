@@ -223,4 +223,4 @@ def test_a_job_without_a_model_says_how_to_get_one(tmp_path: Path) -> None:
     job = tmp_path / "city.toml"
     job.write_text('[data]\nstations = "stations.csv"\nreadings = "readings.csv"\n')
     with pytest.raises(InputError, match=r"no model in .* yet; train it first: stgraph run .*city"):
-        cli_scenario._forecast_job(job)
+        cli_scenario._JobForecasts()(job)

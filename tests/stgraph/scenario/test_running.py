@@ -375,7 +375,7 @@ def test_a_given_city_is_a_fitted_one(city: City) -> None:
         (WORKS.extend("a", method="learned"), {}, "nothing was learned"),
         (WORKS.extend("a", method="assignment"), {"demand": None}, "needs to know who drives"),
         (WORKS.extend("a", method="simulate"), {"demand": None}, "needs `demand`"),
-        (Scenario("a").set_weather(feature="rain", value=5), {}, "changes the forecast itself"),
+        (Scenario("a").set_weather(feature="rain", value=5), {}, "needs the trained model"),
         (Scenario("a").close(name="Mid Raod"), {}, "Mid Road"),
         (Scenario("a"), {"forecast": None}, "nothing to compare with"),
         (Scenario("a"), {"forecast": None, "history": make_history()}, "there is no forecast"),
