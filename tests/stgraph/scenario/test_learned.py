@@ -464,3 +464,26 @@ def test_a_past_that_never_differs_has_a_skill_all_the_same(history: History) ->
     )
     rows = np.arange(8, 14)
     assert _skill(still, rows, np.ones((6, 13))) == 0.0
+
+
+def test_what_is_learned_goes_on_top_of_other_weather(city: City) -> None:
+    """Rain of which a model made 36 of 40 km/h: the network slows that, and so it is told."""
+    dry = make_forecast(100.0, time=make_time(24))
+    values = dry.values.copy()
+    values[10:, :, 0] = 36.0
+    wet = dry.replace(values=values)
+    close = Scenario("c", method="learned", timezone="UTC").close(
+        name="Mid Road", daily="08:00-14:00"
+    )
+    both = close.set_weather(feature="rain", value=5, daily="10:00-24:00")
+    alone = go(close, city).links
+    found = go(both, city, with_weather=wet)
+    links = found.links
+    assert found.method == "learned"
+    assert "learns nothing" not in str(found.report)
+    np.testing.assert_array_equal(links.source, alone.source)
+    np.testing.assert_array_equal(links.speed_base, alone.speed_base)
+    np.testing.assert_array_equal(links.speed_scn[:10], alone.speed_scn[:10])
+    np.testing.assert_allclose(links.speed_scn[10:], alone.speed_scn[10:] * 0.9, rtol=1e-5)
+    np.testing.assert_array_equal(links.flow_scn, alone.flow_scn)
+    assert (links.source[16:] == SOURCES.index("forecast")).all()

@@ -23,6 +23,7 @@ from stgraph.forecasting import Forecaster
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
 from stgraph.scenario.checking import check
+from stgraph.scenario.compare import compare
 from stgraph.scenario.fitting import City, fit_city
 from stgraph.scenario.report_page import write_report
 from stgraph.scenario.result import SOURCES, STATUS, ScenarioResult
@@ -305,6 +306,50 @@ def test_more_trips_in_the_rain(model: Forecaster, city: City) -> None:
     )
     assert wet.method == "assignment"
     assert (wet.links.source == SOURCES.index("assignment")).any()
+
+
+def test_a_part_of_the_forecast(model: Forecaster, city: City) -> None:
+    """Of a shorter horizon, hours before it have their weather as well; times are local."""
+    horizon = {"from": "2026-11-23 03:00", "to": "2026-11-23 06:00"}
+    whole, part = (
+        go(one.set_weather(feature="rain", value=6), model, city)
+        for one in (
+            Scenario("whole"),
+            Scenario("part", timezone="Europe/Berlin", horizon=horizon),
+        )
+    )
+    assert part.time.equals(whole.time[2:5])
+    np.testing.assert_array_equal(part.links.speed_scn, whole.links.speed_scn[2:5])
+    local = Scenario("x", timezone="Europe/Berlin").set_weather(
+        feature="rain", value=6, daily="03:00-05:00"
+    )
+    np.testing.assert_array_equal(
+        forecast_with_weather(model, READINGS, local).values,
+        forecast_with_weather(model, READINGS, RAIN).values,
+    )
+
+
+def test_noise_is_that_of_the_hours_with_such_weather(model: Forecaster, city: City) -> None:
+    """An effect of 1.2 km/h is none in one hour, and is one in the mean of six."""
+    dry = make_forecast(time=model.forecast(READINGS).time).select_features(["speed", "flow"])
+    for hours, wanted in ((1, False), (6, True)):
+        wet = dry.values.copy()
+        wet[:hours, :, 0] -= 1.2
+        scenario = Scenario("x", timezone="UTC").set_weather(
+            feature="rain", value=1, daily=f"00:00-{hours:02}:00"
+        )
+        found = run(
+            scenario, make_town(), dry, with_weather=dry.replace(values=wet), city=city
+        )  # fmt: skip
+        assert (found.links.significant[0] == wanted).all()
+
+
+def test_weather_is_compared_with_closures(model: Forecaster, city: City) -> None:
+    """On one baseline, without a warning that the methods differ."""
+    wet, closed = go(RAIN, model, city), go(WORKS, model, city)
+    found = compare([wet, closed])
+    assert not len(found.report.warnings)
+    assert found.change.loc["mean speed", "rain"] < 0
 
 
 def test_without_flows_there_are_modelled_ones(model: Forecaster, city: City) -> None:
