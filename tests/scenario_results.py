@@ -200,7 +200,9 @@ def _make_od() -> pd.DataFrame:
         ("Z2", "Z3", "pm", 20.0, 5.5, np.nan, True),
     ]
     names = ["o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "is_unreachable"]
-    return pd.DataFrame(rows, columns=names)
+    found = pd.DataFrame(rows, columns=names)
+    change = found["tt_scn_min"] - found["tt_base_min"]
+    return found.assign(d_min_low=change - 0.5, d_min_high=change + 1.0)
 
 
 def _make_summary() -> pd.DataFrame:
@@ -225,4 +227,6 @@ def _make_access() -> pd.DataFrame:
         ("Z3", "am", 400.0, 400.0, 2100.0, 2100.0),
     ]
     names = ["zone", "period", "jobs_15_base", "jobs_15_scn", "jobs_30_base", "jobs_30_scn"]
-    return pd.DataFrame(rows, columns=names)
+    found = pd.DataFrame(rows, columns=names)
+    change = found["jobs_15_scn"] - found["jobs_15_base"]  # of 30 minutes nothing is known
+    return found.assign(jobs_15_low=change * 1.5, jobs_15_high=change * 0.5)

@@ -30,7 +30,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "scenario_link_peak": ("run_id", *_ROAD, "period", *_CHANGE, "closed_share", "geometry"),
     "scenario_od": (
         "run_id", "o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "d_min",
-        "is_unreachable",
+        "d_min_low", "d_min_high", "is_unreachable",
     ),
     "scenario_edit": (
         "run_id", "operation", "op", "label", "segment_id", "status", "valid_from", "valid_to",
@@ -39,7 +39,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "scenario_summary": (
         "run_id", "metric", "unit", "base", "scenario", "change", "low", "high",
     ),
-    "scenario_access": ("run_id", "zone", "period", "measure", "base", "scenario", "change"),
+    "scenario_access": (
+        "run_id", "zone", "period", "measure", "base", "scenario", "change", "low", "high",
+    ),
 }  # fmt: skip
 _KINDS: Mapping[Kind, tuple[str, ...]] = {
     "integer": ("segment_id", "operation", "n_segments"),

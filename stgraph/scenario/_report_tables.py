@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stgraph._optional import require
-from stgraph.scenario._numbers import MISSING, Estimate, as_float, number, plain
+from stgraph.scenario._numbers import MISSING, Estimate, as_float, number, plain, signed
 from stgraph.scenario._report_maps import Drawn
 from stgraph.scenario._report_words import CHANGES_NO_ROADS, streets_of, when_of
 from stgraph.scenario._street_totals import link_totals, step_hours, top_delay, top_vehicles
@@ -137,10 +138,19 @@ def od_pairs(result: ScenarioResult) -> list[dict[str, Any]]:
             "base": as_float(row["tt_base_min"]),
             "scenario": as_float(row["tt_scn_min"]),
             "change": row["lost"],
+            "range": _range_of(row),
             "cut": row["cut"],
         }
         for row in rows.drop_duplicates(["o", "d"]).head(_N_PAIRS + len(asked)).to_dict("records")
     ]
+
+
+def _range_of(row: Mapping[Any, Any]) -> str:
+    """Return the range of the change of a time, in tenths of a minute as the time is."""
+    low, high = (as_float(row.get(name)) for name in ("d_min_low", "d_min_high"))
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "not known"
+    return f"{signed(low, 0.1)} to {signed(high, 0.1)}"
 
 
 def od_zones(result: ScenarioResult) -> list[dict[str, Any]]:
@@ -177,7 +187,9 @@ def access_tables(result: ScenarioResult) -> list[dict[str, Any]]:
             "measure": measure_words(str(row["measure"])),
             "zone": str(row["zone"]),
             "period": LABELS.get(str(row["period"]), str(row["period"])),
-            "estimate": Estimate(row["base"], row["scenario"], row["change"]),
+            "estimate": Estimate(
+                *(row[name] for name in ("base", "scenario", "change", "low", "high"))
+            ),
         }
         for row in rows.head(_N_PAIRS).to_dict("records")
     ]

@@ -128,7 +128,9 @@ def hourly_speeds(edited: Edited, effects: LinkEffects, *, zone: str = "UTC") ->
     return HourlySpeeds(hours, base, scn, base_open, scn_open, state, known)
 
 
-def measure_od(edited: Edited, speeds: HourlySpeeds, demand: Demand) -> ODTimes:
+def measure_od(
+    edited: Edited, speeds: HourlySpeeds, demand: Demand, *, known: ODTimes | None = None
+) -> ODTimes:
     """Return the minutes between zones on both networks, hour by hour.
 
     Parameters
@@ -139,6 +141,9 @@ def measure_od(edited: Edited, speeds: HourlySpeeds, demand: Demand) -> ODTimes:
         Of every hour.
     demand
         Whose zones are meant; its trips do not matter.
+    known
+        Times of the same baseline with other speeds in the scenario, so that those of the baseline
+        are not looked for again. None: there are none.
 
     Returns
     -------
@@ -146,14 +151,16 @@ def measure_od(edited: Edited, speeds: HourlySpeeds, demand: Demand) -> ODTimes:
         Of every hour of `speeds`. Hours in which nothing differs are exactly equal.
     """
     H, Z = len(speeds.hours), demand.n_zones
-    base, scn = np.empty((H, Z, Z)), np.empty((H, Z, Z))
+    base = np.empty((H, Z, Z)) if known is None else known.base_min
+    scn = np.empty((H, Z, Z))
 
     def search(speed: Values, is_open: BoolArray, state: RoadState) -> Values:
         return od_times(edited.roads, speed, is_open, demand.junctions, state.banned_turns)
 
     for hour in range(H):
         state = edited.periods[speeds.state[hour]]
-        base[hour] = search(speeds.base_kmh[hour], speeds.base_open[hour], edited.baseline)
+        if known is None:
+            base[hour] = search(speeds.base_kmh[hour], speeds.base_open[hour], edited.baseline)
         scn[hour] = base[hour]
         if _differs(edited, speeds, hour):
             scn[hour] = search(speeds.scn_kmh[hour], speeds.scn_open[hour], state)

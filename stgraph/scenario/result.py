@@ -53,10 +53,12 @@ class ScenarioResult:
     roads: STGraph  # junctions as nodes, E segments as edges (a GeoDataFrame with `segment_id`)
     time: pd.DatetimeIndex  # (T,) UTC
     links: LinkEffects
-    od: pd.DataFrame  # o, d, period, trips, tt_base_min, tt_scn_min, is_unreachable (cut off)
+    od: pd.DataFrame  # o, d, period, trips, tt_base_min, tt_scn_min, is_unreachable (cut off), and
+    # d_min_low, d_min_high: the range of the change
     edits: gpd.GeoDataFrame  # as `Edited.edits`
     summary: pd.DataFrame  # metric, unit, base, scenario, change, low, high
-    access: pd.DataFrame  # zone, period, jobs_15_base, jobs_15_scn, jobs_30_base, ...; may be empty
+    access: pd.DataFrame  # zone, period, jobs_15_base, jobs_15_scn, jobs_15_low and jobs_15_high
+    # (the range of the change), jobs_30_base, ...; may be empty
     card: Mapping[str, Any] = field(default_factory=dict)  # what this rests on, JSON-like
     report: Report = field(default_factory=Report)
     top_n: int = 20  # streets in the lists of a page

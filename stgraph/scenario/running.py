@@ -14,7 +14,6 @@ from pandas.tseries.frequencies import to_offset
 from stgraph.errors import ConfigError
 from stgraph.graph import STGraph
 from stgraph.report import Report
-from stgraph.scenario.accessibility import reachable
 from stgraph.scenario.bases import read_base, read_weather
 from stgraph.scenario.checking import check
 from stgraph.scenario.demand import Demand
@@ -28,7 +27,7 @@ from stgraph.scenario.estimating import (
 )
 from stgraph.scenario.fitting import City, Say, fit_city
 from stgraph.scenario.hours import step_length
-from stgraph.scenario.od_times import full_hours, hourly_speeds, measure_od, od_table
+from stgraph.scenario.od_times import full_hours
 from stgraph.scenario.opening import find_steps
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.script import Method, Scenario
@@ -40,13 +39,17 @@ from stgraph.scenario.streets import read_streets
 from stgraph.scenario.summary import summarise
 from stgraph.scenario.usual import usual_forecast
 from stgraph.scenario.weather import check_with_weather, described, in_words, is_weather_alone
+from stgraph.scenario.zone_effects import ZoneEffects, measure_zones
 
 _CLOSING = {"close", "remove_road"}
 _NARROWING = {"set_lanes", "set_capacity", "roadworks"}
 _LEARNED_OPS = _CLOSING | _NARROWING
 Used = Method | Literal["forecast"]  # which other weather alone needs nothing else for
 
-_OD = ["o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "is_unreachable"]
+_OD = [
+    "o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "is_unreachable", "d_min_low",
+    "d_min_high",
+]  # fmt: skip
 
 
 def run(
@@ -192,17 +195,18 @@ class _Runner:
         found = self._estimate(method, hourly)
         sources = self._note_sources(found, hourly)
         self.say("measuring times between zones")
-        od, od_rows, access = self._zones(found, hourly)
         trips = (None, None) if hourly is None else self._trips(hourly)
+        zones = self._zones(found, hourly, *trips)
         summary = summarise(
             self.edited,
             found.effects,
-            od=od,
+            od=None if zones is None else zones.od,
             trips_base=trips[0],
             trips_scn=trips[1],
             members=found.members,
+            trip_members=() if zones is None else zones.trip_members,
         )
-        summary = _with_unserved(summary, found, od is None and method != "forecast")
+        summary = _with_unserved(summary, found, zones is None and method != "forecast")
         script = to_yaml(self.scenario)
         mark = hashlib.sha256(f"{script}{self._source()}{method}".encode()).hexdigest()[:8]
         return ScenarioResult(
@@ -215,10 +219,10 @@ class _Runner:
             roads=self.edited.roads,
             time=self.edited.time,
             links=found.effects,
-            od=od_rows,
+            od=pd.DataFrame(columns=_OD) if zones is None else zones.rows,
             edits=self.edited.edits,
             summary=summary,
-            access=access,
+            access=pd.DataFrame() if zones is None else zones.access,
             card=self._card(method, sources),
             report=self.report,
             top_n=self.scenario.outputs.top_n,
@@ -365,10 +369,12 @@ class _Runner:
         covered = (np.bincount(hour_of) * length)[:, None, None]
         return hourly.baseline[rows] * covered, hourly.scenario[rows] * covered
 
-    def _zones(self, found: Estimate, hourly: HourlyDemand | None) -> Any:
-        """Return times between zones, as hours and as table, and what can be reached."""
+    def _zones(
+        self, found: Estimate, hourly: HourlyDemand | None, trips_base: Any, trips_scn: Any
+    ) -> ZoneEffects | None:
+        """Return what happens between zones; None without any."""
         if self.demand is None or hourly is None:
-            return None, pd.DataFrame(columns=_OD), pd.DataFrame()
+            return None
         zones = replace(
             self.demand,
             zones=hourly.zones,
@@ -377,10 +383,10 @@ class _Runner:
             period_of_hour=np.zeros((7, 24), dtype=np.int64),
             intrazonal=np.zeros(hourly.baseline.shape[:2]),
         )
-        speeds = hourly_speeds(self.edited, found.effects, zone=self.zone)
-        od = measure_od(self.edited, speeds, zones)
-        rows = od_table(od, zone=self.zone, trips=self._trips(hourly)[1])
-        return od, rows, reachable(od, zones, zone=self.zone)
+        return measure_zones(
+            self.edited, found.effects, found.members, zones,
+            trips_base=trips_base, trips_scn=trips_scn, zone=self.zone,
+        )  # fmt: skip
 
     def _source(self) -> str:
         """Return which forecast the scenario is compared with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,11 @@ from stgraph.scenario.states import Edited
 COLUMNS = ["metric", "unit", "base", "scenario", "change", "low", "high"]
 UNITS = {"VKT": "veh-km", "VHT": "veh-h", "mean speed": "km/h", "delay": "veh-h", "CO2": "kg"}
 LONGER_MIN = 5.0  # trips that take this much longer are counted
+_TRIP_UNITS = {
+    "OD time, mean": "min",
+    "OD time, p90": "min",
+    f"trips over {LONGER_MIN:g} min longer": "%",
+}
 
 Float64s = npt.NDArray[np.float64]
 
@@ -41,6 +46,7 @@ def summarise(
     trips_base: Values | None = None,
     trips_scn: Values | None = None,
     members: Iterable[tuple[Values, Values]] | None = None,
+    trip_members: Sequence[Mapping[str, float]] = (),
 ) -> pd.DataFrame:
     """Return the numbers of the whole network: distance, time, delay, trips, carbon dioxide.
 
@@ -58,6 +64,8 @@ def summarise(
         Speeds and flows (T, E) of the scenario from other demands, curves or models. The range
         is then that of their totals. None: from the ranges of the segments, all of them at the
         same end at once, which is the widest it can be.
+    trip_members
+        What `trip_numbers` gives for the same members. Empty: no range of numbers on trips.
 
     Returns
     -------
@@ -88,7 +96,7 @@ def summarise(
     if not counted.any():
         rows = [_mean_of_streets(edited, effects)]
     rows += delay_by_operation(edited, effects).itertuples(index=False, name=None)
-    rows += [] if od is None else _trip_rows(od, trips_base, trips_scn)
+    rows += [] if od is None else _trip_rows(od, trips_base, trips_scn, trip_members)
     rows.append(("covered network", "%", share, share, 0.0, np.nan, np.nan))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -275,34 +283,70 @@ def _mean_of_streets(edited: Edited, effects: LinkEffects) -> tuple[Any, ...]:
 # ---------------------------------------------------------------- trips
 
 
+def trip_numbers(
+    od: ODTimes, trips_base: Values | None = None, *, network: str = "scenario"
+) -> dict[str, float]:
+    """Return what times between zones mean for the trips: how long they take, who loses most.
+
+    Parameters
+    ----------
+    od
+        Minutes between zones, hour by hour.
+    trips_base
+        (H, Z, Z) cars of every hour in the baseline. None: all pairs and hours count alike.
+    network
+        ``"scenario"`` or ``"base"``: with or without what changes.
+
+    Returns
+    -------
+    dict[str, float]
+        "OD time, mean" and "OD time, p90" in minutes, "trips over 5 min longer" in per cent, of the
+        trips that can be made on both networks; NaN where there are none.
+    """
+    trips = _between_zones(od, trips_base)
+    both = np.isfinite(od.base_min) & np.isfinite(od.scn_min) & (trips > 0)
+    weight, base = trips[both], od.base_min[both]
+    minutes = base if network == "base" else od.scn_min[both]
+    if not len(weight):
+        return dict.fromkeys(_TRIP_UNITS, np.nan)
+    total = float(weight.sum())
+    found = (
+        float((weight * minutes).sum()) / total,
+        weighted_quantile(minutes, weight, 0.9),
+        100.0 * float(weight[minutes - base > LONGER_MIN].sum()) / total,
+    )
+    return dict(zip(_TRIP_UNITS, found, strict=True))
+
+
 def _trip_rows(
-    od: ODTimes, trips_base: Values | None, trips_scn: Values | None
+    od: ODTimes,
+    trips_base: Values | None,
+    trips_scn: Values | None,
+    members: Sequence[Mapping[str, float]],
 ) -> list[tuple[Any, ...]]:
     """Return the rows on trips; without their numbers all pairs and hours count alike."""
-    unit = "trips"
-    if trips_base is None:
-        unit, trips_base = "pairs and hours", np.ones(od.base_min.shape)
-    trips_base = np.where(np.eye(len(od.zones), dtype=np.bool_), 0.0, trips_base)
-    after = trips_base if trips_scn is None else trips_scn
-    after = np.where(np.eye(len(od.zones), dtype=np.bool_), 0.0, after)
+    unit = "pairs and hours" if trips_base is None else "trips"
+    before = _between_zones(od, trips_base)
+    after = before if trips_scn is None else _between_zones(od, trips_scn)
     lost = [
         float(trips[~np.isfinite(minutes)].sum())
-        for trips, minutes in ((trips_base, od.base_min), (after, od.scn_min))
+        for trips, minutes in ((before, od.base_min), (after, od.scn_min))
     ]
-    both = np.isfinite(od.base_min) & np.isfinite(od.scn_min) & (trips_base > 0)
-    weight, base, scn = trips_base[both], od.base_min[both], od.scn_min[both]
-    longer = 100.0 * float(weight[scn - base > LONGER_MIN].sum())
-    share = longer / float(weight.sum()) if len(weight) else np.nan
-    means = [float((weight * minutes).sum() / weight.sum()) if len(weight) else np.nan
-             for minutes in (base, scn)]  # fmt: skip
-    p90 = [weighted_quantile(minutes, weight, 0.9) for minutes in (base, scn)]
-    no_range = (np.nan, np.nan)
-    return [
-        ("unserved trips", unit, *lost, lost[1] - lost[0], *no_range),
-        ("OD time, mean", "min", *means, means[1] - means[0], *no_range),
-        ("OD time, p90", "min", *p90, p90[1] - p90[0], *no_range),
-        (f"trips over {LONGER_MIN:g} min longer", "%", 0.0, share, share, *no_range),
+    rows: list[tuple[Any, ...]] = [
+        ("unserved trips", unit, *lost, lost[1] - lost[0], np.nan, np.nan)
     ]
+    base, scn = (trip_numbers(od, trips_base, network=name) for name in ("base", "scenario"))
+    for name, of in _TRIP_UNITS.items():
+        changes = [one[name] - base[name] for one in (scn, *members)]
+        ends = (min(changes), max(changes)) if members else (np.nan, np.nan)
+        rows.append((name, of, base[name], scn[name], changes[0], *ends))
+    return rows
+
+
+def _between_zones(od: ODTimes, trips: Values | None) -> Values:
+    """Return the trips from zone to zone, none within one."""
+    given = np.ones(od.base_min.shape) if trips is None else trips
+    return np.where(np.eye(len(od.zones), dtype=np.bool_), 0.0, given)
 
 
 def weighted_quantile(values: Values, weight: Values, q: float) -> float:

@@ -20,7 +20,9 @@ from stgraph.scenario.result import SOURCES, STATUS, LinkEffects, ScenarioResult
 _CLOSED, _NEW = STATUS.index("closed"), STATUS.index("new")
 _GONE = (_CLOSED, STATUS.index("removed"))
 _STAMP = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)T(\d\d):?(\d\d):?(\d\d)?")  # at the head of a run id
-_NUMBERS = ("base", "scenario", "change", "low", "high")
+_ENDS = ("low", "high")
+_NUMBERS = ("base", "scenario", "change", *_ENDS)
+_OD_RANGE = ("d_min_low", "d_min_high")
 _EDIT = ("operation", "op", "label", "segment_id", "status", "valid_from", "valid_to")
 
 Frames = dict[str, pd.DataFrame | gpd.GeoDataFrame]
@@ -298,13 +300,21 @@ def _rests_on_significant(change: _Change, steps: BoolArray) -> BoolArray:
 
 def _od(result: ScenarioResult) -> pd.DataFrame:
     """Return the times between zones, missing where there is no way any more."""
-    od = _as_numbers(result.od, ("trips", "tt_base_min", "tt_scn_min"))
+    given = _with_columns(result.od, _OD_RANGE)
+    od = _as_numbers(given, ("trips", "tt_base_min", "tt_scn_min", *_OD_RANGE))
     away = od["is_unreachable"].to_numpy(dtype=bool)
     after = np.where(away, np.nan, od["tt_scn_min"].to_numpy(dtype=float))
     named = od.assign(o=od["o"].astype(str), d=od["d"].astype(str), tt_scn_min=after)
-    change = after - od["tt_base_min"].to_numpy(dtype=float)
-    named.insert(named.columns.get_loc("tt_scn_min") + 1, "d_min", change)  # type: ignore[arg-type,operator]
-    return _with_run(result, named)
+    named["d_min"] = after - od["tt_base_min"].to_numpy(dtype=float)
+    for name in _OD_RANGE:
+        named[name] = named[name].where(np.isfinite(named["d_min"]))
+    order = [name for name in named if name not in ("d_min", *_OD_RANGE, "is_unreachable")]
+    return _with_run(result, named[[*order, "d_min", *_OD_RANGE, "is_unreachable"]])
+
+
+def _with_columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return a table with some columns, those that it lacks without values."""
+    return table.assign(**{name: np.nan for name in names if name not in table})
 
 
 def _edits(result: ScenarioResult) -> gpd.GeoDataFrame:
@@ -323,6 +333,7 @@ def _access(result: ScenarioResult) -> pd.DataFrame:
     """Return a row per zone, period and measure, such as jobs within 15 minutes."""
     access = result.access.reset_index(drop=True)
     names = [str(name).removesuffix("_base") for name in access if str(name).endswith("_base")]
+    access = _with_columns(access, [f"{name}_{end}" for name in names for end in _ENDS])
     parts = [
         pd.DataFrame(
             {
@@ -331,14 +342,17 @@ def _access(result: ScenarioResult) -> pd.DataFrame:
                 "measure": name,
                 "base": access[f"{name}_base"].astype(float),
                 "scenario": access[f"{name}_scn"].astype(float),
+                "change": access[f"{name}_scn"].astype(float)
+                - access[f"{name}_base"].astype(float),
+                "low": access[f"{name}_low"].astype(float),
+                "high": access[f"{name}_high"].astype(float),
             }
         )
         for name in names
     ]
-    columns = ["zone", "period", "measure", "base", "scenario"]
+    columns = ["zone", "period", "measure", *_NUMBERS]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-    whole = _as_numbers(rows.assign(change=np.nan), ("base", "scenario", "change"))
-    return _with_run(result, whole.assign(change=whole["scenario"] - whole["base"]))
+    return _with_run(result, _as_numbers(rows, _NUMBERS))
 
 
 def _as_numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -72,12 +72,12 @@ def test_init_can_be_repeated_and_says_what_to_grant(
     """From nothing to tables and roles; the lines that it prints are SQL that works."""
     monkeypatch.setenv("STGRAPH_DSN", database)
     assert main(["db", "init"]) == 0
-    assert capsys.readouterr().out == "schema 'stgraph' was made to version 2\n"
+    assert capsys.readouterr().out == "schema 'stgraph' was made to version 3\n"
     assert main(["db", "upgrade"]) == 0
-    assert capsys.readouterr().out == "schema 'stgraph' was at version 2 already\n"
+    assert capsys.readouterr().out == "schema 'stgraph' was at version 3 already\n"
     assert main(["db", "init", "--roles", "--schema", 'o"dd', "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["schema"], answer["before"], answer["after"]) == ('o"dd', 0, 2)
+    assert (answer["schema"], answer["before"], answer["after"]) == ('o"dd', 0, 3)
     assert sorted(answer["roles"]) == ['o"dd_owner', 'o"dd_reader', 'o"dd_writer']
     lines = [line for line in answer["grants"] if not line.startswith("--")]
     assert 'GRANT "o""dd_reader" TO <person in QGIS>;' in lines
@@ -87,9 +87,9 @@ def test_init_can_be_repeated_and_says_what_to_grant(
             connection.execute(line.split("<")[0].encode() + b"stgraph_test_login")
     assert main(["db", "init", "--roles", "--schema", 'o"dd']) == 0
     out = capsys.readouterr().out
-    assert out.startswith("schema 'o\"dd' was at version 2 already\n-- run with the names of your")
+    assert out.startswith("schema 'o\"dd' was at version 3 already\n-- run with the names of your")
     assert main(["db", "upgrade", "--json", "--dsn", database]) == 0
-    assert json.loads(capsys.readouterr().out)["after"] == 2
+    assert json.loads(capsys.readouterr().out)["after"] == 3
 
 
 @pytest.mark.postgis

@@ -213,9 +213,17 @@ def _write_plain(db: sqlite3.Connection, name: str, table: pd.DataFrame) -> None
     if name == "scenario":
         kinds["is_current"] = "BOOLEAN"
         columns.append([True] * len(table))
+    _add_missing(db, name, kinds)
     _scenario_links.add_rows(
         db, name, kinds, zip([None] * len(table), *columns, strict=True), _PLAIN[name]
     )
+
+
+def _add_missing(db: sqlite3.Connection, name: str, kinds: Mapping[str, str]) -> None:
+    """Add the columns that a table of an older file lacks."""
+    there = {row[1] for row in db.execute(f"PRAGMA table_info({_gpkg.quoted(name)})")}
+    for column in set(kinds) - there if there else ():
+        db.execute(f"ALTER TABLE {_gpkg.quoted(name)} ADD COLUMN {column} {kinds[column]}")
 
 
 def _plain_values(values: pd.Series[Any], kind: Kind) -> list[Any]:

@@ -17,11 +17,13 @@ from psycopg import sql
 from real_qgis import need_qgis_python, run_script
 from scenario_results import CLOSED, make_result
 from stgraph_connectors import _scenario_tables
+from stgraph_connectors.postgis import scenarios as scenarios_module
+from stgraph_connectors.postgis import schema as schema_module
 from stgraph_connectors.postgis.connect import connect
 from stgraph_connectors.postgis.forecasts import publish_forecast
 from stgraph_connectors.postgis.project import write_project
 from stgraph_connectors.postgis.scenarios import remove_scenarios, write_scenario_postgis
-from stgraph_connectors.postgis.schema import init_schema
+from stgraph_connectors.postgis.schema import init_schema, upgrade_schema
 
 from stgraph.errors import DataError, InputError, OutputError
 from stgraph.scenario import result as result_module
@@ -53,6 +55,34 @@ def test_words_of_the_view_are_those_of_results() -> None:
     """Protects the view, which knows statuses by their numbers."""
     assert result_module.STATUS == _scenario_tables.STATUS
     assert result_module.SOURCES == _scenario_tables.SOURCES
+
+
+def test_runs_of_an_older_schema_stay(
+    database: str, frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 2 had no ranges of what changes between zones: those of its runs are NULL."""
+    every = schema_module._migrations()
+    monkeypatch.setattr(schema_module, "_migrations", lambda: {n: every[n] for n in (1, 2)})
+    old = {
+        name: tuple(c for c in columns if c not in ("d_min_low", "d_min_high"))
+        for name, columns in _scenario_tables.COLUMNS.items()
+    }
+    of_access = tuple(c for c in old["scenario_access"] if c not in ("low", "high"))
+    monkeypatch.setattr(scenarios_module, "COLUMNS", {**old, "scenario_access": of_access})
+    init_schema(database, roles=True)
+    write_scenario_postgis(frames, database)
+    monkeypatch.undo()
+    assert upgrade_schema(database).before == 2
+    new = {name: table.assign(run_id=OTHER) for name, table in frames.items()}
+    write_scenario_postgis(new, database)
+    text = "SELECT run_id, count(*), count(d_min_low), max(d_min_high) FROM stgraph.scenario_od "
+    found = query(database, text + "GROUP BY 1 ORDER BY 1")
+    assert found == [(RUN, 8, 0, None), (OTHER, 8, 6, 3.5)]
+    text = "SELECT sum(low), sum(high) FROM stgraph.scenario_access WHERE run_id = "
+    assert query(database, f"{text}'{OTHER}'") == [(-375.0, -125.0)]
+    column = "'stgraph.scenario_od', 'd_min_low'"
+    rights = f"SELECT has_column_privilege('stgraph_reader', {column}, 'SELECT')"
+    assert query(database, rights) == [(True,)]
 
 
 def test_everything_is_there(database: str, frames: Frames) -> None:

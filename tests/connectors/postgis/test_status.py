@@ -88,7 +88,7 @@ def test_numbers(database: str) -> None:
     assert status.removing == ["forecast_20240101"]
     assert status.roles["stgraph_reader"] == ["ana", "ben"]
     assert list(status.roles) == ["stgraph_owner", "stgraph_writer", "stgraph_reader"]
-    assert json.loads(json.dumps(asdict(status)))["version"] == 2
+    assert json.loads(json.dumps(asdict(status)))["version"] == 3
 
 
 def test_is_what_the_command_line_calls() -> None:

@@ -54,6 +54,22 @@ def test_everything_reads_back(frames: Frames, tmp_path: Path) -> None:
     assert lines.geom_equals(frames["scenario_link_peak"].geometry).all()
 
 
+def test_older_files_get_new_columns(frames: Frames, tmp_path: Path) -> None:
+    """A file without ranges between zones: its runs have none, and new ones are added."""
+    path = write_scenario_geopackage(frames, tmp_path / "s.gpkg")
+    with closing(sqlite3.connect(path)) as db, db:
+        for name, columns in (("scenario_od", ("d_min_low", "d_min_high")),
+                              ("scenario_access", ("low", "high"))):  # fmt: skip
+            for column in columns:
+                db.execute(f"ALTER TABLE {name} DROP COLUMN {column}")
+    write_scenario_geopackage({n: t.assign(run_id=OTHER) for n, t in frames.items()}, path)
+    od = read(path, "scenario_od").set_index("run_id")
+    assert od.loc[OTHER, "d_min_high"].tolist()[:2] == [2.5, pytest.approx(1.2)]
+    assert od["d_min_low"].drop(OTHER).isna().all()
+    access = read(path, "scenario_access").set_index("run_id")
+    assert access.loc[OTHER, "low"].min() == -300.0
+
+
 def test_closed_streets_are_null_in_the_file(frames: Frames, tmp_path: Path) -> None:
     """NULL, not 0 and not NaN as a number, which SQLite would sort before all others."""
     path = write_scenario_geopackage(frames, tmp_path / "s.gpkg")

@@ -149,11 +149,13 @@ def test_pairs_and_zones_that_lose_most(page: Page) -> None:
         ["Z2", "Z1", "Afternoon"],
     ]
     assert rows[0][-1] == "cut off"
-    assert rows[1][-1] == "+2.5"
+    assert rows[1][-2:] == ["+2.5", "+2.0 to +3.5"]
     minutes = 120 * 1.5 + 80 * 0.2 + 100 * 2.5 + 130 * 0.9
     assert page.tables["zones"][1] == ["Z2", "465", "+1.3", "35"]
     assert page.values["zones"][1] == pytest.approx([465, minutes / 430, 35])
     assert page.tables["access"][1][:3] == ["Z2", "jobs within 30 min", "Morning"]
+    assert page.tables["access"][1][-1] == "not known"
+    assert page.tables["access"][2][-1] == "−300 to −100"
 
 
 def test_lists_are_as_long_as_asked_for_and_have_the_pairs_asked_for(

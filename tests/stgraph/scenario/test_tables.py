@@ -143,12 +143,30 @@ def test_unreachable_pairs_have_no_time(result: ScenarioResult) -> None:
     rows = tables(replace(result, od=od))["scenario_od"]
     assert rows.loc[rows["is_unreachable"], ["tt_scn_min", "d_min"]].isna().all(axis=None)
     assert rows["d_min"].iloc[0] == pytest.approx(993.0)
+    ends = ["d_min_low", "d_min_high"]
+    wide = tables(replace(result, od=result.od.assign(d_min_low=-1.0, d_min_high=1.0)))
+    rows = wide["scenario_od"]
+    assert rows.loc[rows["is_unreachable"], ends].isna().all(axis=None)
+    assert rows.loc[~rows["is_unreachable"], ends].notna().all(axis=None)
+
+
+def test_times_between_zones_have_a_range(result: ScenarioResult) -> None:
+    """That of their change; a result without ranges has none, and the same columns."""
+    rows = tables(result)["scenario_od"]
+    first = rows.iloc[0]
+    assert (first["d_min_low"], first["d_min"], first["d_min_high"]) == (1.0, 1.5, 2.5)
+    bare = result.od.drop(columns=["d_min_low", "d_min_high"])
+    old = tables(replace(result, od=bare))["scenario_od"]
+    assert list(old.columns) == list(rows.columns)
+    assert old["d_min_low"].isna().all()
 
 
 def test_access_is_a_row_per_measure(result: ScenarioResult) -> None:
     rows = tables(result)["scenario_access"]
     row = rows[(rows["zone"] == "Z2") & (rows["measure"] == "jobs_15")].iloc[0]
     assert (row["base"], row["scenario"], row["change"]) == (900.0, 700.0, -200.0)
+    assert (row["low"], row["high"]) == (-300.0, -100.0)
+    assert rows.loc[rows["measure"] == "jobs_30", ["low", "high"]].isna().all(axis=None)
     empty = tables(replace(result, access=pd.DataFrame()))["scenario_access"]
     assert list(empty.columns) == list(rows.columns)
     assert len(empty) == 0
