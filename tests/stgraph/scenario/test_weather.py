@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learned_models import SMALL
@@ -17,6 +18,7 @@ from scenario_town import make_demand, make_forecast, make_town
 from stgraph_connectors.sinks.graph_file import write_graph
 
 from stgraph.cli import main
+from stgraph.cli_scenario import _JobForecasts
 from stgraph.config import TrainConfig
 from stgraph.errors import ConfigError, InputError
 from stgraph.forecasting import Forecaster
@@ -625,3 +627,29 @@ def test_a_known_future_that_ends_too_early(model: Forecaster) -> None:
     short = READINGS.select_steps(0, READINGS.n_steps - 2)
     with pytest.raises(InputError, match="'rain' has role known_future but no value"):
         forecast_with_weather(model, short, RAIN)
+
+
+def test_stations_on_roads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rain falls on the stations of a job with roads, and their forecast goes to all segments."""
+    monkeypatch.chdir(folder)
+    edges = make_town().edges
+    assert edges is not None
+    # not at the middle, where those of opposite ways would be the same
+    places = shapely.line_interpolate_point(edges.geometry.to_numpy(), 0.4, normalized=True)
+    rows = [f"{i},{p.y},{p.x}" for i, p in zip(edges["segment_id"], places, strict=True)]
+    Path("stations.csv").write_text("\n".join(["id,lat,lon", *rows]))
+    roads = '[roads]\nconnector = "graph"\npath = "town.gpkg"\nlearn = false\ndraws = 0\n[run]'
+    text = JOB.replace("segments.csv", "stations.csv").replace('"runs"', '"roads"')
+    Path("roads.toml").write_text(text.replace("[run]", roads))
+    assert main(["fit", "roads.toml", "-q"]) == 0
+    forecasts = _JobForecasts()
+    dry, wet = forecasts(Path("roads.toml")), forecasts(Path("roads.toml"), RAIN)
+    assert dry.time.equals(wet.time)
+    assert dry.n_nodes == 13
+    assert (dry.nodes["kind"] == "segment").all()
+    fall = (wet.values - dry.values)[..., dry.feature_names.index("speed")]
+    assert not fall[:2].any()
+    assert (fall[WET] < -1).all()
+    assert in_words(wet.provenance["weather"]) == "rain 6 mm/h 02:00-04:00"
+    found = run(RAIN, make_town(), dry, with_weather=wet, demand=make_demand(30.0))
+    np.testing.assert_array_equal(found.links.speed_scn - found.links.speed_base, fall)
