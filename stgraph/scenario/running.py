@@ -46,6 +46,12 @@ _NARROWING = {"set_lanes", "set_capacity", "roadworks"}
 _LEARNED_OPS = _CLOSING | _NARROWING
 Used = Method | Literal["forecast"]  # which other weather alone needs nothing else for
 
+# of a card, and where findings are: what the methods rest on, and a forecast does not
+_OF_METHODS = {
+    "curves", "drivers", "fit of usual flows", "spread of drivers' errors", "learned",
+    "speed by flow",
+}  # fmt: skip
+
 _OD = [
     "o", "d", "period", "trips", "tt_base_min", "tt_scn_min", "is_unreachable", "d_min_low",
     "d_min_high",
@@ -257,6 +263,8 @@ class _Runner:
             if asked != "auto":
                 what = f"{asked!r} has nothing to do where the weather alone changes"
                 self.report.info("`method`", what, "the effect is that of the forecast")
+            kept = [one for one in self.report if one.where not in _OF_METHODS]
+            self.report = Report(kept)
             return "forecast"
         if asked in ("diversion", "simulate"):
             return asked
@@ -406,6 +414,8 @@ class _Runner:
     def _card(self, method: Used, sources: dict[str, str]) -> dict[str, Any]:
         """Return what the result rests on."""
         card = self.city.card()
+        if method == "forecast":
+            card = {name: part for name, part in card.items() if name not in _OF_METHODS}
         card |= {
             "created": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
             "method": method,
@@ -419,7 +429,7 @@ class _Runner:
             card["engine"] = "AequilibraE (aequilibrae.com)"
         if method == "diversion":
             card["warnings"] = ["A pattern, not an amount: nobody knows who drives where."]
-        if self.city.history is None:
+        if self.city.history is None and method != "forecast":
             card.setdefault("warnings", []).append(
                 "No history: how much slower streets get is a guess."
             )
@@ -431,6 +441,8 @@ def may_learn(scenario: Scenario) -> bool:
 
     It could where the scenario closes or narrows something, whatever else it does.
     """
+    if is_weather_alone(scenario):
+        return False
     known = {operation.op for operation in scenario.operations} & {*_LEARNED_OPS, "reverse"}
     return scenario.method == "learned" or (scenario.method == "auto" and bool(known))
 

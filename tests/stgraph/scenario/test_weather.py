@@ -218,6 +218,9 @@ def test_nothing_but_weather(model: Forecaster, city: City, method: Any) -> None
     assert links.significant[WET].all()
     assert not change(found)[:2].any()
     assert found.card["weather set"] == "rain 6 mm/h 02:00-04:00"
+    # nothing of curves and drivers, which had no say
+    assert not {"curves", "drivers", "engine", "warnings"} & set(found.card)
+    assert not found.report.warnings
     totals = found.summary.set_index("metric")
     assert totals.loc["mean speed", "change"] < 0
     assert totals.loc["OD time, mean", "change"] > 0
