@@ -109,9 +109,14 @@ def decade(value: float) -> float:
 
 
 def number(value: float, step: float = 1.0) -> str:
-    """Return a number rounded to a power of ten, with a real minus and groups of thousands."""
+    """Return a number rounded to a power of ten, with a real minus and groups of thousands.
+
+    Nothing at all is 0, however precise its neighbours are.
+    """
     if not math.isfinite(value):
         return MISSING
+    if value == 0:
+        return "0"
     digits = max(0, -round(math.log10(step)))
     rounded = round(value / step) * step
     text = f"{abs(rounded):,.{digits}f}"

@@ -13,9 +13,9 @@ from stgraph._optional import require
 from stgraph.scenario._numbers import MISSING, Estimate, as_float, number, plain, signed
 from stgraph.scenario._report_maps import Drawn
 from stgraph.scenario._report_words import CHANGES_NO_ROADS, streets_of, when_of
-from stgraph.scenario._street_totals import link_totals, step_hours, top_delay, top_vehicles
+from stgraph.scenario._street_totals import link_totals, top_delay, top_vehicles
 from stgraph.scenario._svg_charts import Line, draw_chart
-from stgraph.scenario.periods import LABELS
+from stgraph.scenario.periods import LABELS, step_hours
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.tables import access_rows
 
@@ -254,6 +254,6 @@ def _hourly(result: ScenarioResult) -> tuple[pd.Series[float], pd.Series[float]]
     ):
         kmh = np.maximum(np.where(counted, speed, 1.0), 1.0)
         hours = np.where(counted, flow * length_km / kmh, 0.0)
-        total = pd.Series(hours.sum(axis=1) * step_hours(result), index=local)
+        total = pd.Series(hours.sum(axis=1) * step_hours(result.time), index=local)
         found.append(total.groupby(level=0).sum())
     return found[0], found[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stgraph.scenario._numbers import Estimate, as_float, number
-from stgraph.scenario._street_totals import step_hours
+from stgraph.scenario.periods import step_hours
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.seen import shares_of_sources
 
@@ -115,7 +115,7 @@ def _clock(instant: pd.Timestamp) -> str:
 
 def _span(result: ScenarioResult) -> tuple[pd.Timestamp, pd.Timestamp]:
     """Return beginning and end of the horizon."""
-    step = pd.Timedelta(hours=step_hours(result))
+    step = pd.Timedelta(hours=step_hours(result.time))
     return result.time[0], result.time[-1] + step
 
 
@@ -127,7 +127,7 @@ def span_words(result: ScenarioResult) -> str:
 
 def per_time(result: ScenarioResult) -> str:
     """Return for what time numbers of a whole scenario hold."""
-    hours = len(result.time) * step_hours(result)
+    hours = len(result.time) * step_hours(result.time)
     if hours == 24:
         return "a day"
     if hours % 24 == 0:

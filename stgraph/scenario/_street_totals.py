@@ -11,6 +11,7 @@ import pandas as pd
 import shapely
 
 from stgraph.graph import FloatArray
+from stgraph.scenario.periods import step_hours
 from stgraph.scenario.result import STATUS, ScenarioResult
 
 N_TOP = 20
@@ -39,7 +40,7 @@ def link_totals(result: ScenarioResult) -> pd.DataFrame:
         is known. Nobody passes a segment while it is closed or not yet built. The ends of the
         ranges are those of all steps at once.
     """
-    links, hours = result.links, step_hours(result)
+    links, hours = result.links, step_hours(result.time)
     gone, absent = np.isin(links.status, _GONE), links.status == _NEW
     flow = {
         "base": np.where(absent, 0, links.flow_base),
@@ -64,12 +65,6 @@ def link_totals(result: ScenarioResult) -> pd.DataFrame:
             change = table[f"{name}_{end}"] - table[f"{name}_base"]
             table[f"{name}_{end}"] = np.where(known_range, change, np.nan)
     return pd.DataFrame(table)
-
-
-def step_hours(result: ScenarioResult) -> float:
-    """Return the length of a step; an hour where there is but one."""
-    time = result.time
-    return (time[1] - time[0]) / pd.Timedelta(hours=1) if len(time) > 1 else 1.0
 
 
 def _or(values: FloatArray, others: FloatArray) -> FloatArray:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from stgraph.graph import BoolArray
 from stgraph.report import Report
-from stgraph.scenario.actions.listing import step_of
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.demand_places import Places, as_ids, check_zones, find_origins
 from stgraph.scenario.operations import AddDemand, Operation, ScaleDemand
+from stgraph.scenario.periods import step_length
 from stgraph.scenario.states import Edited
 from stgraph.scenario.week import periods_at
 from stgraph.scenario.window import window_steps
@@ -122,7 +122,7 @@ def _check_event(
     junction = _find_place(operation, demand, edited, report, where)
     find_origins(operation, demand, report, where)
     hours = np.bincount(periods_at(time, zone, demand.period_of_hour), minlength=len(demand.trips))
-    share = step_of(time).total_seconds() / 3600
+    share = step_length(time).total_seconds() / 3600
     there_are = float(hours * share @ np.asarray(demand.trips).sum(axis=(1, 2)))
     if operation.trips > there_are:
         what = f"is {operation.trips:,.0f}; all trips of the horizon are {there_are:,.0f}"

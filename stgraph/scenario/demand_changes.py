@@ -16,6 +16,7 @@ from stgraph.report import Report
 from stgraph.scenario.demand import Demand, check_size
 from stgraph.scenario.demand_places import Places, as_ids, check_zones, find_origins
 from stgraph.scenario.operations import AddDemand, ScaleDemand
+from stgraph.scenario.periods import step_length
 from stgraph.scenario.week import Floats, periods_at
 from stgraph.scenario.window import Window, to_utc
 
@@ -117,7 +118,7 @@ def apply_demand(
 
 def _read_steps(time: pd.DatetimeIndex, zone: str, demand: Demand) -> _Steps:
     """Return the hours of a horizon; where clocks go back, an hour appears twice."""
-    length = float((time[1] - time[0]).total_seconds()) if len(time) > 1 else _freq_seconds(time)
+    length = float(step_length(time).total_seconds())
     local = time.tz_convert(zone)
     naive = local.tz_localize(None)
     offset = (naive - time.tz_localize(None)).total_seconds().to_numpy()
@@ -131,11 +132,6 @@ def _read_steps(time: pd.DatetimeIndex, zone: str, demand: Demand) -> _Steps:
     return _Steps(start, length, hour.ravel(), base, hours)
 
 
-def _freq_seconds(time: pd.DatetimeIndex) -> float:
-    """Return how long the only step is; an hour where nothing says it."""
-    return 3600.0 if time.freq is None else float(pd.Timedelta(time.freq).total_seconds())  # type: ignore[arg-type]
-
-
 # ---------------------------------------------------------------- times
 
 
@@ -143,7 +139,7 @@ def _occurrences(
     window: Window, time: pd.DatetimeIndex, zone: str, report: Report, where: str
 ) -> Iterator[tuple[float, float]]:
     """Yield whole occurrences of a window as seconds since 1970, also parts off the horizon."""
-    first, last = time[0], time[-1] + (time[1] - time[0] if len(time) > 1 else pd.Timedelta("1h"))
+    first, last = time[0], time[-1] + step_length(time)
     lower = upper = None
     if window.from_ is not None:
         lower = to_utc(window.from_, zone, is_end=False, report=report, where=where)

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
@@ -17,7 +16,8 @@ from stgraph.scenario.demand_changes import HourlyDemand
 from stgraph.scenario.diversion import divert
 from stgraph.scenario.fitting import City
 from stgraph.scenario.history import kinds_of
-from stgraph.scenario.hours import Cases, HourlyFlows, find_cases, load_hours, step_length, to_steps
+from stgraph.scenario.hours import Cases, HourlyFlows, find_cases, load_hours, to_steps
+from stgraph.scenario.periods import step_hours
 from stgraph.scenario.result import SOURCES, LinkEffects
 from stgraph.scenario.seen import show
 from stgraph.scenario.slowing import Hours, by_curve, by_network
@@ -169,7 +169,7 @@ def estimate(
     effects = assemble(
         city, edited, base, speed, flow, source, [m[:2] for m in members], weather=weather
     )
-    hours = np.bincount(cases.case_of) * _step_hours(edited)
+    hours = np.bincount(cases.case_of) * step_hours(edited.time)
     lost = (
         float(middle.unserved_base @ hours),
         float(middle.unserved_scn @ hours),
@@ -245,7 +245,7 @@ def estimate_diversion(
     members = [(speed, flow), (half[0].astype(np.float32), half[1].astype(np.float32))]
     members += [_on_other(speed, flow, first, other) for other in others]
     effects = assemble(city, edited, base, speed, flow, source, members, weather=weather)
-    lost = float(found.unserved_vph.sum() * _step_hours(edited))
+    lost = float(found.unserved_vph.sum() * step_hours(edited.time))
     return Estimate(effects, _others(edited, members), (0.0, lost))
 
 
@@ -420,7 +420,7 @@ def _noise(city: City, edited: Edited, weather: Weather | None) -> tuple[Floats,
     state = edited.period_of
     if weather is not None:
         state = state * (int(weather.state.max()) + 1) + weather.state
-    n_hours = np.bincount(state)[state] * _step_hours(edited)
+    n_hours = np.bincount(state)[state] * step_hours(edited.time)
     root = np.sqrt(np.maximum(n_hours, 1.0))[:, None]
     if city.history is None:
         return np.full((T, E), _NOISE_KMH) / root, np.full((T, E), _NOISE_VPH) / root
@@ -431,8 +431,3 @@ def _noise(city: City, edited: Edited, weather: Weather | None) -> tuple[Floats,
         own = own[:, np.maximum(edited.parent, 0)]
         out.append(np.where(edited.parent < 0, usual, own) / root)
     return out[0], out[1]
-
-
-def _step_hours(edited: Edited) -> float:
-    """Return the length of a step in hours."""
-    return step_length(edited.time) / pd.Timedelta(hours=1)

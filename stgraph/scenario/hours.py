@@ -15,6 +15,7 @@ import pandas as pd
 from stgraph.graph import IntArray
 from stgraph.scenario.assignment import Assignment, Loaded
 from stgraph.scenario.demand_changes import HourlyDemand
+from stgraph.scenario.periods import step_length
 from stgraph.scenario.states import Edited, RoadState
 
 Floats = npt.NDArray[np.float64]
@@ -74,13 +75,6 @@ def _hours_past(time: pd.DatetimeIndex, period_of_step: IntArray) -> Floats:
 def _steps_per_hour(time: pd.DatetimeIndex) -> int:
     """Return how many steps an hour has, at least one."""
     return max(1, round(pd.Timedelta(hours=1) / step_length(time)))
-
-
-def step_length(time: pd.DatetimeIndex) -> pd.Timedelta:
-    """Return the length of a step; an hour if there is only one and nothing says it."""
-    if len(time) > 1:
-        return time[1] - time[0]
-    return pd.Timedelta(hours=1) if time.freq is None else pd.Timedelta(time.freq)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)

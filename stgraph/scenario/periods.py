@@ -1,4 +1,4 @@
-"""The parts of a day that maps and tables are about, in local time."""
+"""How long the steps of a horizon are, and the parts of a day that maps and tables are about."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from stgraph.graph import BoolArray
 HOURS = {"am": (6, 10), "mid": (10, 15), "pm": (15, 19)}
 PERIODS = (*HOURS, "day")
 LABELS = {"am": "Morning", "mid": "Midday", "pm": "Afternoon", "day": "Whole time"}
+
+
+def step_length(time: pd.DatetimeIndex) -> pd.Timedelta:
+    """Return the length of a step; an hour if there is only one and nothing says it."""
+    if len(time) > 1:
+        return time[1] - time[0]
+    return pd.Timedelta(hours=1) if time.freq is None else pd.Timedelta(time.freq)  # type: ignore[arg-type]
+
+
+def step_hours(time: pd.DatetimeIndex) -> float:
+    """Return the length of a step in hours, as `step_length` has it."""
+    return float(step_length(time) / pd.Timedelta(hours=1))
 
 
 def steps_of_periods(time: pd.DatetimeIndex, zone: str) -> dict[str, BoolArray]:

@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import connected_components
 from stgraph.graph import BoolArray, IntArray
 from stgraph.report import Report
 from stgraph.scenario._routes import find_ways
-from stgraph.scenario.actions.listing import step_of
 from stgraph.scenario.demand import Demand
+from stgraph.scenario.periods import step_length
 from stgraph.scenario.states import Edited, RoadState
 from stgraph.scenario.target_fields import shorten
 from stgraph.scenario.turns import expand
@@ -68,7 +68,7 @@ def check_trips(
     lost = np.zeros((demand.n_zones, demand.n_zones))
     cut = np.zeros_like(lost, dtype=np.bool_)
     which = np.zeros(len(edited.periods), dtype=np.bool_)
-    hours = step_of(edited.time).total_seconds() / 3600
+    hours = step_length(edited.time).total_seconds() / 3600
     demand_period = periods_at(edited.time, zone, demand.period_of_hour)
     for k, state in enumerate(edited.periods):
         gone = before & ~find_reached(edited, state, demand.junctions)

@@ -26,9 +26,9 @@ from stgraph.scenario.estimating import (
     estimate_weather,
 )
 from stgraph.scenario.fitting import City, Say, fit_city
-from stgraph.scenario.hours import step_length
 from stgraph.scenario.od_times import full_hours
 from stgraph.scenario.opening import find_steps
+from stgraph.scenario.periods import step_hours
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.script import Method, Scenario
 from stgraph.scenario.scriptfile import to_yaml
@@ -373,7 +373,7 @@ class _Runner:
         """Return the cars of every hour, (H, Z, Z), baseline and scenario; of its steps only."""
         hours, hour_of = full_hours(self.edited.time, self.zone)
         rows = hourly.period_of_step[np.searchsorted(hour_of, np.arange(len(hours)))]
-        length = step_length(self.edited.time) / pd.Timedelta(hours=1)
+        length = step_hours(self.edited.time)
         covered = (np.bincount(hour_of) * length)[:, None, None]
         return hourly.baseline[rows] * covered, hourly.scenario[rows] * covered
 

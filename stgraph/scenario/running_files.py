@@ -200,7 +200,7 @@ def check_scenarios(
                 allow_disconnect=allow_disconnect,
             )
             found.extend(more)
-        if not only_check and given.forecast is not None and find_speed(given.forecast) is None:
+        if given.forecast is not None and find_speed(given.forecast) is None:
             todo = 'give it with units, as in units = {speed = "km/h"}'
             found.error("`baseline.forecast`", "has no speeds in a known unit", todo)
         if edited is not None and not found.errors:

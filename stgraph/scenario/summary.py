@@ -14,6 +14,7 @@ from stgraph.graph import BoolArray
 from stgraph.scenario._routes import Values, lengths
 from stgraph.scenario.emissions import co2_g_per_km
 from stgraph.scenario.od_times import ODTimes
+from stgraph.scenario.periods import step_hours
 from stgraph.scenario.result import LinkEffects
 from stgraph.scenario.states import Edited
 
@@ -183,7 +184,7 @@ def _traffic(
     edited: Edited, speed: Values, flow: Values, counted: BoolArray, *, base: bool
 ) -> Traffic:
     """Return the traffic of one network, with nothing where nothing is counted."""
-    hours = _step_hours(edited.time)
+    hours = step_hours(edited.time)
     used = counted & np.isfinite(flow) & np.isfinite(speed) & (speed > 0)
     vehicles = np.where(used, flow, 0.0).astype(np.float64) * hours
     free = np.stack([state.speed_kmh for state in edited.periods])[edited.period_of]
@@ -191,15 +192,6 @@ def _traffic(
         free = np.broadcast_to(edited.baseline.speed_kmh, free.shape)
     length_km = lengths(edited.roads).astype(np.float64) / 1000.0
     return Traffic(np.where(used, speed, 1.0).astype(np.float64), vehicles, free, length_km)
-
-
-def _step_hours(time: pd.DatetimeIndex) -> float:
-    """Return the length of a step in hours."""
-    if len(time) > 1:
-        return float((time[1] - time[0]) / pd.Timedelta(hours=1))
-    if time.freq is not None:
-        return float(pd.Timedelta(time.freq) / pd.Timedelta(hours=1))  # type: ignore[arg-type]
-    raise InputError("`time` has one step and no `freq`; set it, so that vehicles can be counted")
 
 
 def _delay(traffic: Traffic) -> Float64s:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from stgraph.errors import DataError
 from stgraph.graph import BoolArray, FloatArray
-from stgraph.scenario.periods import steps_of_periods
+from stgraph.scenario.periods import step_length, steps_of_periods
 from stgraph.scenario.result import SOURCES, STATUS, LinkEffects, ScenarioResult
 
 _CLOSED, _NEW = STATUS.index("closed"), STATUS.index("new")
@@ -123,7 +123,7 @@ def _percent(change: FloatArray, base: FloatArray) -> FloatArray:
 
 def _scenario(result: ScenarioResult) -> pd.DataFrame:
     """Return the one row about the run."""
-    step = result.time[1] - result.time[0] if len(result.time) > 1 else pd.Timedelta(0)
+    step = step_length(result.time)
     row = {
         "run_id": result.run_id,
         "name": result.name,

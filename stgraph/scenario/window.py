@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from stgraph.errors import nearest_name
 from stgraph.graph import BoolArray
 from stgraph.report import Report
+from stgraph.scenario.periods import step_length
 
 _MODEL = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 _DAY = dt.timedelta(days=1)
@@ -185,7 +186,7 @@ def window_steps(
         what = f"{window} is a local time, and the scenario has no time zone"
         report.error(place, what, 'give one: timezone = "Europe/Berlin"')
         return covered
-    axis = _Axis(time, _step_of(time), zone)
+    axis = _Axis(time, step_length(time), zone)
     between, n_found = 0, len(report.errors)
     for span in _spans(window, axis, report, place):
         start = int(time.searchsorted(span.start, side="right")) - 1
@@ -270,13 +271,6 @@ def _daily_spans(window: Window, axis: _Axis, report: Report, where: str) -> Ite
             report.extend(notes)
             if start < stop:
                 yield _Span(start, stop)
-
-
-def _step_of(time: pd.DatetimeIndex) -> pd.Timedelta:
-    """Return how long a step of an axis is."""
-    if len(time) > 1:
-        return time[1] - time[0]
-    return pd.Timedelta(pd.tseries.frequencies.to_offset(time.freq))  # type: ignore[arg-type]
 
 
 def _read_hours(text: str) -> tuple[int, int, int, int]:

@@ -87,7 +87,7 @@ def test_check_with_a_forecast(capsys: Capture) -> None:
     Path("segments.csv").write_text("\n".join(["id,lat,lon", *places]))
     rows = [f"{t:%Y-%m-%dT%H:%M:%SZ},{i},40,100" for t in forecast.time for i in forecast.node_ids]
     Path("forecast.csv").write_text("\n".join(["time,id,speed,flow", *rows]))
-    source = "forecast: {stations: segments.csv, readings: forecast.csv}"
+    source = "forecast: {stations: segments.csv, readings: forecast.csv, units: {speed: km/h}}"
     text = TWO.replace("path: town.gpkg}}", f"path: town.gpkg}}, {source}}}")
     Path("all.yaml").write_text(text)
     assert main(["scenario", "check", "all.yaml"]) == 0

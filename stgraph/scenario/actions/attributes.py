@@ -81,14 +81,31 @@ def _remove(operation: RemoveRoad, work: Work) -> list[Change]:
 
 
 def _set_speed(operation: SetSpeed, work: Work) -> list[Change]:
-    how, value = ("set", operation.kmh) if operation.kmh is not None else (
-        "times", operation.factor
-    )  # fmt: skip
-    assert value is not None  # noqa: S101 - the model has one of them
-    label = f"{value:g} km/h" if how == "set" else f"speed × {value:g}"
-    change = _change(operation, work, "speed_kmh", how, value, label)
-    _check_speed(change, work, "kmh" if how == "set" else "factor")
-    return [change]
+    if operation.kmh is not None:
+        return [_speed(operation, work, operation.kmh)]
+    return [_scaled(operation, work, "speed_kmh", "speed", _check_speed)]
+
+
+def _speed(operation: SetSpeed | Roadworks, work: Work, kmh: float) -> Change:
+    """Return the change to a speed limit."""
+    change = _change(operation, work, "speed_kmh", "set", kmh, f"{kmh:g} km/h")
+    _check_speed(change, work, "kmh")
+    return change
+
+
+def _scaled(
+    operation: SetSpeed | SetCapacity | Roadworks,
+    work: Work,
+    attribute: str,
+    word: str,
+    check: Callable[[Change, Work, str], None],
+) -> Change:
+    """Return the change of an attribute by a factor."""
+    assert operation.factor is not None  # noqa: S101 - the model has one of them
+    label = f"{word} × {operation.factor:g}"
+    change = _change(operation, work, attribute, "times", operation.factor, label)
+    check(change, work, "factor")
+    return change
 
 
 def _check_speed(change: Change, work: Work, field: str) -> None:
@@ -125,13 +142,11 @@ def _set_lanes(operation: SetLanes, work: Work) -> list[Change]:
 
 
 def _set_capacity(operation: SetCapacity, work: Work) -> list[Change]:
-    how, value = ("set", operation.vph) if operation.vph is not None else (
-        "times", operation.factor
-    )  # fmt: skip
-    assert value is not None  # noqa: S101 - the model has one of them
-    label = f"{value:g} veh/h" if how == "set" else f"capacity × {value:g}"
-    change = _change(operation, work, "capacity_vph", how, value, label)
-    _check_capacity(change, work, "vph" if how == "set" else "factor")
+    if operation.vph is None:
+        return [_scaled(operation, work, "capacity_vph", "capacity", _check_capacity)]
+    label = f"{operation.vph:g} veh/h"
+    change = _change(operation, work, "capacity_vph", "set", operation.vph, label)
+    _check_capacity(change, work, "vph")
     return [change]
 
 
@@ -166,15 +181,9 @@ def _roadworks(operation: Roadworks, work: Work) -> list[Change]:
             _change(operation, work, "lanes", "less", lost, label),
         ]
     if operation.factor is not None:
-        label = f"capacity × {operation.factor:g}"
-        change = _change(operation, work, "capacity_vph", "times", operation.factor, label)
-        _check_capacity(change, work, "factor")
-        changes.append(change)
+        changes.append(_scaled(operation, work, "capacity_vph", "capacity", _check_capacity))
     if operation.kmh is not None:
-        label = f"{operation.kmh:g} km/h"
-        change = _change(operation, work, "speed_kmh", "set", operation.kmh, label)
-        _check_speed(change, work, "kmh")
-        changes.append(change)
+        changes.append(_speed(operation, work, operation.kmh))
     return changes
 
 

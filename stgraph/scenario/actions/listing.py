@@ -12,6 +12,7 @@ import pandas as pd
 
 from stgraph.graph import BoolArray, IntArray
 from stgraph.scenario.actions.change import Change, Painted
+from stgraph.scenario.periods import step_length
 from stgraph.scenario.streets import Streets
 
 CHANGES = (
@@ -58,14 +59,7 @@ def _row(number: int, op: str, steps: BoolArray, time: pd.DatetimeIndex) -> dict
 
 def span(at: npt.NDArray[Any], time: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestamp]:
     """Return when the first of some steps begins and the last ends."""
-    return time[at[0]], time[at[-1]] + step_of(time)
-
-
-def step_of(time: pd.DatetimeIndex) -> pd.Timedelta:
-    """Return the length of a step."""
-    if len(time) > 1:
-        return time[1] - time[0]
-    return pd.Timedelta(0) if time.freq is None else pd.Timedelta(time.freq)  # type: ignore[arg-type]
+    return time[at[0]], time[at[-1]] + step_length(time)
 
 
 def _frame(

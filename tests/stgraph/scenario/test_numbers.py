@@ -44,6 +44,7 @@ def test_signs() -> None:
     assert signed(-0.02, 0.1) == "0.0"
     assert signed(math.nan) == "–"
     assert number(1_234_567.0) == "1,234,567"
+    assert number(0.0, 0.00001) == signed(0.0, 0.00001) == "0"
 
 
 def test_values_of_cards() -> None:

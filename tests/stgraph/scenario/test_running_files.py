@@ -14,7 +14,9 @@ from stgraph_connectors.sinks.graph_file import write_graph
 
 from stgraph.errors import ConfigError
 from stgraph.scenario import running_files
-from stgraph.scenario.running_files import run_file
+from stgraph.scenario.opening import Opener
+from stgraph.scenario.running_files import check_scenarios, run_file
+from stgraph.scenario.scriptfile import read_scenarios
 
 HEAD = """
 timezone: UTC
@@ -65,6 +67,17 @@ def outputs() -> list[str]:
     given = {"town.gpkg", "segments.csv", "forecast.csv", "od.csv", "zones.csv"}
     return sorted(one.name for one in Path().iterdir() if one.name not in given
                   and one.suffix != ".yaml")  # fmt: skip
+
+
+@pytest.mark.parametrize("only_check", [True, False])
+def test_units_of_the_forecast_are_needed_to_check_and_to_run(only_check: bool) -> None:
+    Path("bare.yaml").write_text(SWEEP.replace("    units: {speed: km/h, flow: veh/h}\n", ""))
+    scenarios = read_scenarios("bare.yaml", needs=["roads"])
+    with pytest.raises(ConfigError, match=r"'works', `baseline.forecast`: has no speeds in a known") as found:  # fmt: skip  # noqa: E501
+        check_scenarios(
+            scenarios, Opener(None), force=False, allow_disconnect=False, only_check=only_check
+        )
+    assert str(found.value).count("known unit") == 3
 
 
 def test_all_scenarios_are_run_and_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,8 +249,13 @@ def test_shapes_that_do_not_fit_are_all_named() -> None:
         summarise(edited, good, od=od, trips_scn=np.ones((2, 3, 3)))
 
 
-def test_one_step_without_length_is_refused() -> None:
+def test_one_step_is_as_long_as_its_freq_says() -> None:
+    """10 minutes are a sixth of an hour; where nothing says it, a step is an hour."""
     edited = make_edited(diamond(), hours=1)
-    object.__setattr__(edited, "time", pd.DatetimeIndex([edited.time[0]]))
-    with pytest.raises(InputError, match="no `freq`"):
-        summarise(edited, make_effects(edited, 60.0, FLOW))
+    effects = make_effects(edited, 60.0, FLOW)
+    sums = []
+    for freq in ("10min", None):
+        time = pd.DatetimeIndex([edited.time[0]], freq=freq)
+        object.__setattr__(edited, "time", time)
+        sums.append(summarise(edited, effects).set_index("metric").loc["VKT", "base"])
+    assert sums[0] == pytest.approx(sums[1] / 6)
