@@ -253,7 +253,8 @@ def _hourly(result: ScenarioResult) -> tuple[pd.Series[float], pd.Series[float]]
         (links.flow_scn, links.speed_scn, there),
     ):
         kmh = np.maximum(np.where(counted, speed, 1.0), 1.0)
-        hours = np.where(counted, flow * length_km / kmh, 0.0)
+        # of a street that is split its parts tell
+        hours = np.where(counted & ~result.is_replaced, flow * length_km / kmh, 0.0)
         total = pd.Series(hours.sum(axis=1) * step_hours(result.time), index=local)
         found.append(total.groupby(level=0).sum())
     return found[0], found[1]

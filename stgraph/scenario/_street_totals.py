@@ -42,6 +42,7 @@ def link_totals(result: ScenarioResult) -> pd.DataFrame:
     """
     links, hours = result.links, step_hours(result.time)
     gone, absent = np.isin(links.status, _GONE), links.status == _NEW
+    split = result.is_replaced  # its parts tell
     flow = {
         "base": np.where(absent, 0, links.flow_base),
         "scenario": np.where(gone, 0, links.flow_scn),
@@ -56,7 +57,7 @@ def link_totals(result: ScenarioResult) -> pd.DataFrame:
     known_range = np.isfinite(links.d_flow_low).any(axis=0) | gone.any(axis=0)
     table = {}
     for name, values in (("vehicles", flow), ("delay", lost)):
-        known = np.isfinite(values["base"]) & np.isfinite(values["scenario"])
+        known = np.isfinite(values["base"]) & np.isfinite(values["scenario"]) & ~split
         known_all = known.any(axis=0)
         for end in _ENDS:
             total = np.where(known, values[end], 0).sum(axis=0, dtype=np.float64) * hours

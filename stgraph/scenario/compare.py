@@ -191,6 +191,8 @@ def _segments(result: ScenarioResult) -> set[int]:
     """Return the ids of the segments that are there without the scenario."""
     edges: pd.DataFrame = result.roads.edges  # type: ignore[assignment]  # of a road network
     is_new = (result.links.status == _NEW).all(axis=0)
+    if result.parent is not None:  # neither a new road nor a part of what was there
+        is_new = result.parent != np.arange(len(edges))
     return set(edges.loc[~is_new, "segment_id"].tolist())
 
 

@@ -386,10 +386,11 @@ def assemble(
     noise_speed, noise_flow = _noise(city, edited, weather)
     significant = (np.abs(d_speed) >= _SIGMAS * noise_speed) & _one_sign(ranges[0], ranges[1])
     significant |= (np.abs(d_flow) >= _SIGMAS * noise_flow) & _one_sign(ranges[2], ranges[3])
-    # what begins or ends to exist is no noise
+    # what begins or ends to exist is no noise; a street that is split does neither
     significant |= np.isfinite(gone) != edited.baseline.is_open[_heir(edited)]
-    # parts of a split street are not there in the baseline, whose forecast they inherit
-    before = np.where(edited.baseline.is_open, np.float32(1.0), np.float32(np.nan))
+    significant &= ~edited.is_replaced
+    # parts of a split street have what is forecast for it
+    before = np.where(edited.parent >= 0, np.float32(1.0), np.float32(np.nan))
     return LinkEffects(
         speed_base=speed_before * before,
         speed_scn=speed * gone,

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stgraph.graph import BoolArray, FloatArray, STGraph
+from stgraph.graph import BoolArray, FloatArray, IntArray, STGraph
 from stgraph.report import Report
+from stgraph.scenario.states import replaced
 
 STATUS = ("normal", "closed", "new", "changed", "removed")
 SOURCES = ("forecast", "assignment", "learned", "simulated", "diversion")
@@ -63,3 +64,10 @@ class ScenarioResult:
     report: Report = field(default_factory=Report)
     top_n: int = 20  # streets in the lists of a page
     od_pairs: tuple[tuple[str, str], ...] = ()  # zones between which a page always shows times
+    parent: IntArray | None = None  # (E,) as of `Edited`; None: no segment was split
+
+    @property
+    def is_replaced(self) -> BoolArray:
+        """Which segments are told of by the parts that they were split into, (E,)."""
+        n = self.roads.n_edges
+        return replaced(np.arange(n) if self.parent is None else self.parent)

@@ -233,6 +233,7 @@ class _Runner:
             report=self.report,
             top_n=self.scenario.outputs.top_n,
             od_pairs=self.scenario.outputs.od_pairs,
+            parent=self.edited.parent,
         )
 
     def _hourly_demand(self) -> HourlyDemand | None:

@@ -102,12 +102,11 @@ class _Old:
     """The n segments of the network as it is, and what the parts of split ones say of them."""
 
     def __init__(self, edited: Edited) -> None:
-        own = np.arange(len(edited.parent))
         assert edited.roads.edges is not None  # noqa: S101 - segments are edges
-        self.parts = np.flatnonzero((edited.parent >= 0) & (edited.parent != own))
+        self.parts = np.flatnonzero(edited.is_part)
         self.parent = edited.parent[self.parts]
         added = np.concatenate([self.parts, np.flatnonzero(edited.parent < 0)])
-        self.n = int(added.min()) if len(added) else len(own)
+        self.n = int(added.min()) if len(added) else len(edited.parent)
         self.is_split = np.zeros(self.n, dtype=np.bool_)
         self.is_split[self.parent] = True
         length = edited.roads.edges["length_m"].to_numpy(dtype=np.float64)[self.parts]

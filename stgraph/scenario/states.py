@@ -29,6 +29,13 @@ class RoadState:
         return all(np.array_equal(getattr(self, n), getattr(other, n)) for n in names)
 
 
+def replaced(parent: IntArray) -> BoolArray:
+    """Tell which segments have parts, by what each inherits from, (E,) as of `Edited`."""
+    found = np.zeros(len(parent), dtype=np.bool_)
+    found[parent[(parent >= 0) & (parent != np.arange(len(parent)))]] = True
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Edited:
     """A road network and what a scenario makes of it.
@@ -54,6 +61,16 @@ class Edited:
     demand: tuple[AddDemand | ScaleDemand, ...]
     weather: tuple[SetWeather, ...]
     report: Report
+
+    @property
+    def is_part(self) -> BoolArray:
+        """Which segments are parts of one that the scenario splits, (E,)."""
+        return np.asarray((self.parent >= 0) & (self.parent != np.arange(len(self.parent))))
+
+    @property
+    def is_replaced(self) -> BoolArray:
+        """Which segments are there in the scenario as their parts, (E,)."""
+        return replaced(self.parent)
 
     def state(self, step: int) -> RoadState:
         """Return what holds at a step of the scenario."""

@@ -40,10 +40,7 @@ def segment_status(edited: Edited) -> CodeArray:
 
 def _gone(edited: Edited) -> BoolArray:
     """Tell which segments are removed, or are there as parts only."""
-    own = np.arange(len(edited.parent))
-    parts = edited.parent[(edited.parent >= 0) & (edited.parent != own)]
-    gone = np.zeros(len(own), dtype=np.bool_)
-    gone[parts] = True
+    gone = edited.is_replaced
     assert edited.roads.edges is not None  # noqa: S101 - segments are edges
     ids = pd.Index(edited.roads.edges["segment_id"])
     named = edited.edits.loc[edited.edits["status"] == "removed", "segment_id"]

@@ -186,6 +186,8 @@ def _traffic(
     """Return the traffic of one network, with nothing where nothing is counted."""
     hours = step_hours(edited.time)
     used = counted & np.isfinite(flow) & np.isfinite(speed) & (speed > 0)
+    if base:  # parts have the forecast of their street, which counts once
+        used &= edited.baseline.is_open
     vehicles = np.where(used, flow, 0.0).astype(np.float64) * hours
     free = np.stack([state.speed_kmh for state in edited.periods])[edited.period_of]
     if base:

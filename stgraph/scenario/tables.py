@@ -15,7 +15,7 @@ import pandas as pd
 from stgraph.errors import DataError
 from stgraph.graph import BoolArray, FloatArray
 from stgraph.scenario.periods import step_length, steps_of_periods
-from stgraph.scenario.result import SOURCES, STATUS, LinkEffects, ScenarioResult
+from stgraph.scenario.result import SOURCES, STATUS, ScenarioResult
 
 _CLOSED, _NEW = STATUS.index("closed"), STATUS.index("new")
 _GONE = (_CLOSED, STATUS.index("removed"))
@@ -32,7 +32,8 @@ def tables(result: ScenarioResult) -> Frames:
     """Return the tables of a scenario by name, each with the run's id in its first column.
 
     Speeds are in km/h, flows in vehicles per hour, instants in UTC. What is closed, absent or
-    unknown is missing, never 0.
+    unknown is missing, never 0. A segment that a new road splits is left out: its parts, with the
+    forecast of the whole as their baseline, are there in its place.
 
     Parameters
     ----------
@@ -42,10 +43,11 @@ def tables(result: ScenarioResult) -> Frames:
     Returns
     -------
     dict[str, DataFrame | GeoDataFrame]
-        ``scenario`` (one row), ``scenario_segment`` (E rows with lines), ``scenario_link`` (T x E
-        rows, step after step), ``scenario_link_peak`` (a row with line per segment and period:
-        am, mid, pm, day), ``scenario_od``, ``scenario_edit`` (with lines), ``scenario_summary``
-        and ``scenario_access``.
+        ``scenario`` (one row), ``scenario_segment`` (with lines, a row for each of the E segments
+        that is not split), ``scenario_link`` (one for each of the T steps as well, step after
+        step), ``scenario_link_peak`` (a row with line per segment and period: am, mid, pm, day),
+        ``scenario_od``, ``scenario_edit`` (with lines), ``scenario_summary`` and
+        ``scenario_access``.
 
     Raises
     ------
@@ -53,12 +55,14 @@ def tables(result: ScenarioResult) -> Frames:
         The segments have no id or no line.
     """
     segments = _segments(result)
-    change = _Change(result.links, segments["length_m"].to_numpy(dtype=np.float32))
+    change = _Change(result, segments["length_m"].to_numpy(dtype=np.float32))
+    kept = ~result.is_replaced
+    peaks = _peaks(result, change, segments)
     return {
         "scenario": _scenario(result),
-        "scenario_segment": segments,
-        "scenario_link": _links(result, change),
-        "scenario_link_peak": _peaks(result, change, segments),
+        "scenario_segment": segments[kept].reset_index(drop=True),
+        "scenario_link": _links(result, change, kept),
+        "scenario_link_peak": peaks[np.resize(kept, len(peaks))].reset_index(drop=True),
         "scenario_od": _od(result),
         "scenario_edit": _edits(result),
         "scenario_summary": _with_run(result, _as_numbers(result.summary, _NUMBERS)),
@@ -69,13 +73,15 @@ def tables(result: ScenarioResult) -> Frames:
 def link_peaks(result: ScenarioResult) -> gpd.GeoDataFrame:
     """Return the table ``scenario_link_peak`` alone, without those that have a row per step.
 
+    It has rows of all E segments, those that are split too: they are as if nothing was known.
+
     Raises
     ------
     DataError
         The segments have no id or no line.
     """
     segments = _segments(result)
-    change = _Change(result.links, segments["length_m"].to_numpy(dtype=np.float32))
+    change = _Change(result, segments["length_m"].to_numpy(dtype=np.float32))
     return _peaks(result, change, segments)
 
 
@@ -87,9 +93,11 @@ def access_rows(result: ScenarioResult) -> pd.DataFrame:
 class _Change:
     """Speeds and flows as (T, E) arrays, cleaned of what is closed, and what they change by."""
 
-    def __init__(self, links: LinkEffects, length_m: FloatArray) -> None:
-        self.status, self.source = links.status, links.source
-        gone, absent = np.isin(links.status, _GONE), links.status == _NEW
+    def __init__(self, result: ScenarioResult, length_m: FloatArray) -> None:
+        links, split = result.links, result.is_replaced
+        self.status = np.where(split, np.int8(0), links.status)
+        self.source = links.source
+        gone, absent = np.isin(links.status, _GONE) | split, (links.status == _NEW) | split
         self.significant = links.significant & ~gone
         self.speed_base = _known(links.speed_base, absent)
         self.speed_scn = _known(links.speed_scn, gone)
@@ -135,7 +143,7 @@ def _scenario(result: ScenarioResult) -> pd.DataFrame:
         "valid_from": result.time[0],
         "valid_to": result.time[-1] + step,
         "step_s": step.total_seconds(),
-        "n_segments": result.roads.n_edges,
+        "n_segments": int((~result.is_replaced).sum()),
         "card": json.dumps(_plain(dict(result.card)), default=str),
         "findings": result.report.to_json(),
     }
@@ -203,10 +211,10 @@ def _texts(edges: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.object_]
 # ---------------------------------------------------------------------------- effects on segments
 
 
-def _links(result: ScenarioResult, change: _Change) -> pd.DataFrame:
-    """Return a row per step and segment."""
-    n_steps, n_segments = change.status.shape
-    ids = result.roads.edges["segment_id"].to_numpy(dtype=np.int64)  # type: ignore[index]  # checked
+def _links(result: ScenarioResult, change: _Change, kept: BoolArray) -> pd.DataFrame:
+    """Return a row per step and segment that is kept."""
+    n_steps, n_segments = len(change.status), int(kept.sum())
+    ids = result.roads.edges["segment_id"].to_numpy(dtype=np.int64)[kept]  # type: ignore[index]  # checked
     table: dict[str, Any] = {
         "run_id": _category(np.zeros(n_steps * n_segments, dtype=np.int8), (result.run_id,)),
         "segment_id": np.tile(ids, n_steps),
@@ -220,10 +228,13 @@ def _links(result: ScenarioResult, change: _Change) -> pd.DataFrame:
             table["d_speed_pct"] = _percent(change.d_speed, base)
         table |= {f"{of}_{end}": getattr(change, f"{of}_{end}") for end in ("low", "high")}
     table["tt_delta_s"] = change.tt_delta_s
-    flat = {name: x.reshape(-1) if isinstance(x, np.ndarray) else x for name, x in table.items()}
-    flat["status"] = _category(change.status.reshape(-1), STATUS)
-    flat["source"] = _category(change.source.reshape(-1), SOURCES)
-    flat["significant"] = change.significant.reshape(-1)
+    flat = {
+        name: x[:, kept].reshape(-1) if isinstance(x, np.ndarray) and x.ndim == 2 else x
+        for name, x in table.items()
+    }
+    flat["status"] = _category(change.status[:, kept].reshape(-1), STATUS)
+    flat["source"] = _category(change.source[:, kept].reshape(-1), SOURCES)
+    flat["significant"] = change.significant[:, kept].reshape(-1)
     return pd.DataFrame(flat)
 
 

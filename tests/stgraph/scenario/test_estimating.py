@@ -83,9 +83,11 @@ def test_parts_inherit_and_are_not_new(city: City) -> None:
     edited, found = go(NEW, city)
     links, own = found.effects, np.arange(len(edited.parent))
     parts = (edited.parent >= 0) & (edited.parent != own)
-    assert np.isnan(links.speed_base[:, parts]).all()
+    np.testing.assert_array_equal(links.speed_base[:, parts], 40)
+    np.testing.assert_array_equal(links.flow_base[:, parts], 100)
     np.testing.assert_allclose(links.speed_scn[:, parts], 40, rtol=0.02)
-    assert np.isnan(links.d_speed_low[:, parts]).all()
+    assert np.isfinite(links.d_speed_low[:, parts]).all()
+    assert not links.significant[:, edited.is_replaced].any()
     split = np.unique(edited.parent[parts])
     assert (links.status[:, split] == STATUS.index("removed")).all()
     new = edited.parent < 0

@@ -13,7 +13,10 @@ from scenario_town import EAST, make_demand, make_forecast, make_time, make_town
 
 from stgraph.errors import ConfigError, DataError
 from stgraph.graph import STGraph
+from stgraph.scenario._report_tables import _hourly
+from stgraph.scenario._street_totals import link_totals
 from stgraph.scenario.fitting import City, fit_city
+from stgraph.scenario.report_page import render_report
 from stgraph.scenario.result import SOURCES, STATUS, ScenarioResult
 from stgraph.scenario.running import run
 from stgraph.scenario.script import Scenario
@@ -206,6 +209,35 @@ def test_a_new_road_gets_traffic_and_split_streets_inherit(city: City) -> None:
     changed = np.abs(links.flow_scn[:, parts] - 100) > 30
     assert not links.significant[:, parts][~changed].any()
     tables(found)
+
+
+def test_parts_stand_for_their_street(city: City) -> None:
+    """On maps and in sums: the street is left out, its parts have its forecast, sums stay."""
+    line = "LINESTRING (10.0015 50.0, 10.0015 50.003)"
+    found = go(Scenario("new").add_road(id="N", geometry=line, kmh=50, lanes=2), city)
+    plain = go(Scenario("none"), city)
+    assert found.roads.edges is not None
+    ids = found.roads.edges["segment_id"].to_numpy()
+    split = set(ids[found.is_replaced].tolist())
+    assert split == {10, 11, 14, 15}
+    shown = tables(found)
+    for name in ("scenario_segment", "scenario_link", "scenario_link_peak"):
+        assert not split & set(shown[name]["segment_id"])
+        assert len(shown[name]) == 19 * shown[name].groupby("segment_id").size().iloc[0]
+    assert shown["scenario"]["n_segments"].iloc[0] == len(shown["scenario_segment"]) == 19
+    parts = shown["scenario_link_peak"].query("segment_id < 0 and status != 'new'")
+    assert (parts["speed_base"] == 40).all()
+    np.testing.assert_allclose(parts["d_flow"], parts["flow_scn"] - 100, atol=1e-3)
+    for metric in ("VKT", "VHT", "delay", "covered network"):
+        assert number(found, metric, "base") == pytest.approx(number(plain, metric, "base"))
+    for one, other in zip(_hourly(found), _hourly(plain), strict=True):
+        assert one.iloc[0] == pytest.approx(other.iloc[0], rel=0.05)
+    assert _hourly(found)[0].sum() == pytest.approx(_hourly(plain)[0].sum())
+    whole = link_totals(found)
+    assert whole.loc[found.is_replaced].isna().all(axis=None)
+    streets = found.roads.edges["name"].to_numpy() == "South Street"
+    assert np.nanmax(whole.loc[streets, "vehicles_base"]) == pytest.approx(2400)
+    render_report([found, plain])  # on one network, as the parts are no other
 
 
 def test_a_detour_that_nobody_takes_changes_no_totals(city: City) -> None:
@@ -463,4 +495,6 @@ def test_every_operation_runs_by_every_method(op: str, method: Any, city: City) 
     assert (links.d_speed_low <= links.d_speed_high)[known].all()
     assert number(found, "covered network", "base") == pytest.approx(100)
     assert found.summary.set_index("metric")["change"].notna().all()
-    assert len(tables(found)["scenario_link"]) == links.speed_scn.size
+    left = (~found.is_replaced).sum()
+    assert found.is_replaced.sum() == (4 if op == "add_road" else 0)
+    assert len(tables(found)["scenario_link"]) == len(time) * left
