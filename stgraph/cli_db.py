@@ -49,7 +49,7 @@ def init(
     """Create the tables of a dataset; safe to repeat."""
     from stgraph import terminal
 
-    dsn = _need_dsn(dsn)
+    dsn = need_dsn(dsn)
     done = registry.load("database", "init")(dsn, schema=schema, roles=roles)
     grants = _grants(done.roles) if roles else []
     if json:
@@ -67,7 +67,7 @@ def upgrade(
     """Bring the tables of a dataset up to this version of stgraph; safe to repeat."""
     from stgraph import terminal
 
-    dsn = _need_dsn(dsn)
+    dsn = need_dsn(dsn)
     done = registry.load("database", "upgrade")(dsn, schema=schema)
     if json:
         terminal.print_json(asdict(done))
@@ -82,7 +82,7 @@ def status(
     """Show the version, the current issue, and how much there is of what."""
     from stgraph import terminal
 
-    dsn = _need_dsn(dsn)
+    dsn = need_dsn(dsn)
     facts = asdict(registry.load("database", "status")(dsn, schema=schema))
     if json:
         terminal.print_json(facts)
@@ -103,7 +103,7 @@ def prune(
     """Remove what is older, without making readers wait."""
     from stgraph import terminal
 
-    dsn = _need_dsn(dsn)
+    dsn = need_dsn(dsn)
     done = asdict(registry.load("database", "prune")(dsn, schema=schema, keep=keep))
     if json:
         terminal.print_json(done)
@@ -126,7 +126,7 @@ def project(
     """Write a QGIS project with the layers of a dataset; no password is in it."""
     from stgraph import terminal
 
-    dsn = _need_dsn(dsn)
+    dsn = need_dsn(dsn)
     if out.exists() and not force:
         raise OutputError(f"{out} is already there; choose another name, or replace it: --force")
     path = registry.load("database", "project")(
@@ -152,7 +152,7 @@ def _in_words(facts: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _need_dsn(dsn: str | None) -> str:
+def need_dsn(dsn: str | None) -> str:
     """Return the connection string, or say how to give one."""
     if dsn is None or not dsn.strip():
         raise ConfigError(

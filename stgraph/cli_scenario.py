@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stgraph.cli_db import Dsn, Schema, need_dsn
 from stgraph.errors import ConfigError, InputError, OutputError
 
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
@@ -207,6 +209,68 @@ def report(
         terminal.print_json({"outputs": [str(out)], "scenarios": [one.result.name for one in done]})
         return
     terminal.print_line(str(out))
+
+
+@scenario.command()
+def remove(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="GPKG", help="Runs in a GeoPackage; else a database.")
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option("--run", metavar="RUN", help="Id of a run to remove; repeatable."),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", metavar="TIME", help="Also remove older runs, as in 30d."),
+    ] = None,
+    dsn: Dsn = None,
+    schema: Schema = "stgraph",
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Remove runs from a GeoPackage or a database; the shown one only if it is named."""
+    from stgraph import registry, terminal
+
+    if not run and keep is None:
+        raise ConfigError("nothing is named; give --run RUN (see scenario list), or --keep 30d")
+    runs, length = tuple(run or ()), None if keep is None else _length(keep)
+    if file is not None:
+        _check_runs(file, runs)
+        gone = registry.load("database", "remove_scenarios_from_file")(file, runs=runs, keep=length)
+    else:
+        take = registry.load("database", "remove_scenarios")
+        gone = take(need_dsn(dsn), schema=schema, runs=runs, keep=length)
+    missing = [name for name in runs if name not in gone]
+    if json:
+        terminal.print_json({"removed": list(gone), "missing": missing})
+    else:
+        for name in gone:
+            terminal.print_line(f"removed {name}")
+        if not gone:
+            terminal.print_line("nothing was removed")
+    if missing:
+        raise InputError(f"there is no run {', '.join(missing)}")
+
+
+def _length(text: str) -> pd.Timedelta:
+    """Return how long runs are kept."""
+    import pandas as pd
+
+    found = re.fullmatch(r"(\d+)\s*([hdw])", text.strip())
+    if found is None:
+        raise InputError(f"--keep {text!r} is no length of time; give one such as 12h, 30d or 8w")
+    return int(found[1]) * pd.Timedelta(hours={"h": 1, "d": 24, "w": 168}[found[2]])
+
+
+def _check_runs(file: Path, runs: Sequence[str]) -> None:
+    """Refuse runs that a GeoPackage does not have, before anything is removed."""
+    from stgraph.errors import nearest_name
+
+    known = _runs_table(file)["run_id"].tolist()
+    for name in runs:
+        if name not in known:
+            raise InputError(f"{file} has no run {name!r}{nearest_name(name, known, n=3)}")
 
 
 def _read(file: Path, only: list[str] | None, *, needs: Sequence[Any]) -> tuple[Scenario, ...]:

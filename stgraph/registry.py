@@ -99,6 +99,9 @@ _BUILTIN: dict[Group, dict[str, str]] = {
         "project": "stgraph_connectors.postgis.project:write_project",
         "prune": "stgraph_connectors.postgis.pruning:prune",
         "remove_scenarios": "stgraph_connectors.postgis.scenarios:remove_scenarios",
+        "remove_scenarios_from_file": (
+            "stgraph_connectors.sinks.scenario_geopackage:remove_scenarios"
+        ),
         "resolve_url": "stgraph_connectors._sql:resolve_url",
         "status": "stgraph_connectors.postgis.status:database_status",
         "upgrade": "stgraph_connectors.postgis.schema:upgrade_schema",

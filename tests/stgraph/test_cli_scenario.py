@@ -189,6 +189,50 @@ def test_runs_in_a_geopackage(capsys: Capture) -> None:
     assert "has no run of 'nobody'" in capsys.readouterr().err
 
 
+def test_runs_are_removed_from_a_geopackage(capsys: Capture) -> None:
+    """By id or age; a run that is not there changes nothing."""
+    write = pytest.importorskip("stgraph_connectors.sinks.scenario_geopackage")
+    from stgraph.scenario.tables import tables
+
+    frames = tables(make_result())
+    for run in ("a", "b", "c"):
+        new = {name: table.assign(run_id=run) for name, table in frames.items()}
+        write.write_scenario_geopackage(new, "runs.gpkg")
+    before = Path("runs.gpkg").read_bytes()
+    assert main(["scenario", "remove", "runs.gpkg", "--run", "a", "--run", "x"]) == 2
+    assert "has no run 'x'" in capsys.readouterr().err
+    assert Path("runs.gpkg").read_bytes() == before
+    assert main(["scenario", "remove", "runs.gpkg", "--run", "a"]) == 0
+    assert capsys.readouterr().out == "removed a\n"
+    assert main(["scenario", "remove", "runs.gpkg", "--keep", "5000w"]) == 0
+    assert capsys.readouterr().out == "nothing was removed\n"
+    assert main(["scenario", "remove", "runs.gpkg", "--run", "c", "--json"]) == 0
+    assert out_of(capsys) == {"removed": ["c"], "missing": []}
+    assert main(["scenario", "list", "runs.gpkg", "--json"]) == 0
+    assert [row["run_id"] for row in out_of(capsys)] == ["b"]
+
+
+@pytest.mark.postgis
+def test_runs_are_removed_from_a_database(capsys: Capture, database: str) -> None:
+    pytest.importorskip("psycopg")
+    from stgraph_connectors.postgis.scenarios import write_scenario_postgis
+    from stgraph_connectors.postgis.schema import init_schema
+
+    from stgraph.scenario.tables import tables
+
+    init_schema(database)
+    frames = tables(make_result())
+    for run in ("a", "b"):
+        new = {name: table.assign(run_id=run) for name, table in frames.items()}
+        write_scenario_postgis(new, database)
+    assert main(["scenario", "remove", "--dsn", database, "--run", "a", "--run", "x"]) == 2
+    out = capsys.readouterr()
+    assert out.out == "removed a\n"
+    assert "there is no run x" in out.err
+    assert main(["scenario", "remove", "--dsn", database, "--keep", "1h", "--json"]) == 0
+    assert out_of(capsys) == {"removed": [], "missing": []}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -202,6 +246,12 @@ def test_runs_in_a_geopackage(capsys: Capture) -> None:
         (["run", "two.yaml", "--out", "a.csv"], "does not end in .gpkg or .html"),
         (["run", "two.yaml", "--jobs", "0"], "Invalid value for '--jobs'"),
         (["report", "two.yaml", "--out", "a.pdf"], "does not end in .html or .htm"),
+        (["remove", "no.gpkg", "--run", "a"], "there is no such file"),
+        (["remove", "town.gpkg", "--keep", "30d"], "holds no runs of scenarios"),
+        (["remove", "town.gpkg"], "nothing is named; give --run RUN"),
+        (["remove", "--keep", "soon", "--dsn", "x"], "is no length of time"),
+        (["remove", "--keep", "-3d", "--dsn", "x"], "is no length of time"),
+        (["remove", "--run", "a"], "no database is named"),
         (["check", "bare.yaml"], "`baseline.roads`: is missing"),
         (["check", "no_horizon.yaml"], "`horizon`: is missing, and there is no forecast"),
     ],

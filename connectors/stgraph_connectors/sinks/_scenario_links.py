@@ -72,7 +72,7 @@ def add_links(
     add_rows(db, _VALUE, kinds, _value_rows(rows, first, fids, states), "Rows of scenario_link")
     if not _is_there(db, LAYER):
         _create_view(db, layer)
-    _update_view(db, layer)
+    count_links(db, layer)
 
 
 def remove_links(db: sqlite3.Connection, run_id: str) -> None:
@@ -197,7 +197,7 @@ def _create_view(db: sqlite3.Connection, layer: str) -> None:
     db.execute(f"CREATE INDEX {_STEP}_ts ON {_STEP} (ts)")
 
 
-def _update_view(db: sqlite3.Connection, layer: str) -> None:
+def count_links(db: sqlite3.Connection, layer: str) -> None:
     """Note how many rows the layer has, and where they are."""
     query = f"SELECT coalesce(sum(last_fid - first_fid + 1), 0) FROM {_STEP}"  # noqa: S608
     count = db.execute(query).fetchone()[0]

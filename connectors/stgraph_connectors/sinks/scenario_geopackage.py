@@ -24,7 +24,7 @@ from stgraph_connectors._scenario_styles import (
 from stgraph_connectors._scenario_tables import COLUMNS, Kind, changing_rows, check_tables, kind_of
 from stgraph_connectors.qgis import LayerView, build_metadata_xml, build_plain_qml
 from stgraph_connectors.sinks import _gpkg, _scenario_links
-from stgraph_connectors.sinks._files import check_target, written_aside
+from stgraph_connectors.sinks._files import check_target, existing_file, written_aside
 from stgraph_connectors.sinks._layer_styles import NamedStyle
 
 logger = logging.getLogger(__name__)
@@ -129,6 +129,63 @@ def write_scenario_geopackage(
             _add_styles(db, pd.Timedelta(seconds=float(run["step_s"])), side)
             db.execute("ANALYZE")
     return Path(target)
+
+
+def remove_scenarios(
+    target: str | Path,
+    *,
+    runs: tuple[str, ...] = (),
+    keep: pd.Timedelta | None = None,
+    now: pd.Timestamp | None = None,
+) -> tuple[str, ...]:
+    """Remove runs of scenarios from a GeoPackage by name, or those made too long ago.
+
+    Parameters
+    ----------
+    target
+        A ``.gpkg`` file of `write_scenario_geopackage`; it changes as a whole or not at all.
+    runs
+        Ids of runs to remove. If the one that the layers show is among them, they show the newest
+        of the others.
+    keep
+        Also remove runs made longer ago than this, but not the one that is shown. None: no others.
+    now
+        The instant to count from. None: that of the call.
+
+    Returns
+    -------
+    tuple[str, ...]
+        The runs that went, oldest first.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it holds something else.
+    OutputError
+        The file could not be written; what was there before still is.
+    """
+    existing = existing_file(target)
+    instant = pd.Timestamp.now("UTC") if now is None else now
+    oldest = None if keep is None else _scenario_links.instants(pd.DatetimeIndex([instant - keep]))
+    with written_aside(target, suffixes=(".gpkg",)) as path:
+        _copy(existing, path, str(target))
+        with closing(_open(path)) as db, db:
+            query = "SELECT run_id, created, is_current FROM scenario ORDER BY created, fid"
+            found = db.execute(query).fetchall()
+            gone = [
+                (run, shown)
+                for run, created, shown in found
+                if run in runs or (oldest and created and created < oldest[0] and not shown)
+            ]
+            for run, _ in gone:
+                _forget(db, run)
+            left = [run for run, _, _ in found if run not in dict(gone)]
+            if left and any(shown for _, shown in gone):
+                _point_at(db, left[-1])
+            _scenario_links.count_links(db, _SEGMENT)
+        with closing(_open(path)) as db:
+            db.execute("VACUUM")
+    return tuple(run for run, _ in gone)
 
 
 def _chosen(table: pd.DataFrame, links: Links) -> pd.DataFrame:
@@ -239,8 +296,9 @@ def _point_at(db: sqlite3.Connection, run_id: str) -> None:
     """Let the layers show a run."""
     for name in ("scenario", _PEAK, _EDIT):
         db.execute(
-            f"UPDATE {_gpkg.quoted(name)} SET is_current = 0 WHERE is_current AND run_id <> ?",  # noqa: S608
-            (run_id,),
+            f"UPDATE {_gpkg.quoted(name)} SET is_current = (run_id = ?) "  # noqa: S608
+            "WHERE is_current <> (run_id = ?)",
+            (run_id, run_id),
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 from scenario_results import CLOSED, make_result
 from stgraph_connectors.sinks import scenario_geopackage
@@ -68,6 +69,51 @@ def test_older_files_get_new_columns(frames: Frames, tmp_path: Path) -> None:
     assert od["d_min_low"].drop(OTHER).isna().all()
     access = read(path, "scenario_access").set_index("run_id")
     assert access.loc[OTHER, "low"].min() == -300.0
+
+
+def test_runs_are_removed_with_all_their_rows(frames: Frames, tmp_path: Path) -> None:
+    """And the layers show the newest of the others; nothing else is left behind."""
+    path = write_scenario_geopackage(frames, tmp_path / "s.gpkg")
+    (mine,) = frames["scenario"]["run_id"]
+    alone = {name: len(read(path, name)) for name in frames}
+    size = path.stat().st_size
+    later = {name: table.assign(run_id=OTHER) for name, table in frames.items()}
+    later["scenario"] = later["scenario"].assign(
+        created=later["scenario"]["created"] + pd.Timedelta("1D")
+    )
+    write_scenario_geopackage(later, path)
+    assert read(path, "scenario").set_index("run_id")["is_current"].to_dict() == {
+        mine: False, OTHER: True,
+    }  # fmt: skip
+    created = later["scenario"]["created"].iloc[0]
+    kept = {"keep": pd.Timedelta("12h"), "now": created}
+    assert scenario_geopackage.remove_scenarios(path, runs=(OTHER, "unknown")) == (OTHER,)
+    for name, count in alone.items():
+        rows = read(path, name)
+        assert len(rows) == count, name
+        assert set(rows["run_id"]) == {mine}
+        if "is_current" in rows:
+            assert rows["is_current"].all()
+    assert path.stat().st_size < 1.1 * size
+    assert pyogrio.read_info(path, layer="scenario_link")["features"] == alone["scenario_link"]
+    # too old, but shown; and then not shown any more
+    assert scenario_geopackage.remove_scenarios(path, **kept) == ()
+    write_scenario_geopackage(later, path)
+    assert scenario_geopackage.remove_scenarios(path, **kept) == (mine,)
+    assert set(read(path, "scenario_link")["run_id"]) == {OTHER}
+    assert scenario_geopackage.remove_scenarios(path, runs=(OTHER,)) == (OTHER,)
+    write_scenario_geopackage(frames, path)
+    assert {name: len(read(path, name)) for name in frames} == alone
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["s.gpkg"]
+
+
+def test_what_holds_no_runs_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other.gpkg"
+    gpd.GeoDataFrame({"a": [1]}, geometry=[None], crs=4326).to_file(other)
+    with pytest.raises(InputError, match="holds no scenarios"):
+        scenario_geopackage.remove_scenarios(other, runs=("a",))
+    with pytest.raises(InputError):
+        scenario_geopackage.remove_scenarios(tmp_path / "no.gpkg", runs=("a",))
 
 
 def test_closed_streets_are_null_in_the_file(frames: Frames, tmp_path: Path) -> None:
