@@ -15,11 +15,12 @@ from stgraph.scenario._report_maps import Drawn
 from stgraph.scenario._report_words import CHANGES_NO_ROADS, streets_of, when_of
 from stgraph.scenario._street_totals import link_totals, top_delay, top_vehicles
 from stgraph.scenario._svg_charts import Line, draw_chart
+from stgraph.scenario.accessibility import losers
 from stgraph.scenario.periods import LABELS, step_hours
 from stgraph.scenario.result import ScenarioResult
-from stgraph.scenario.tables import access_rows
 
 _N_PAIRS = 12
+_N_ZONES = 6  # per measure of what can be reached
 
 
 def operations_of(result: ScenarioResult) -> list[dict[str, Any]]:
@@ -178,21 +179,22 @@ def od_zones(result: ScenarioResult) -> list[dict[str, Any]]:
 
 
 def access_tables(result: ScenarioResult) -> list[dict[str, Any]]:
-    """Return the zones from which least can be reached any more, per measure."""
-    rows = access_rows(result)
-    rows = rows[rows["change"] < 0].sort_values("change", kind="stable")
-    rows = rows.drop_duplicates(["zone", "measure"])  # the worst part of the day
-    return [
-        {
-            "measure": measure_words(str(row["measure"])),
-            "zone": str(row["zone"]),
-            "period": LABELS.get(str(row["period"]), str(row["period"])),
-            "estimate": Estimate(
-                *(row[name] for name in ("base", "scenario", "change", "low", "high"))
-            ),
-        }
-        for row in rows.head(_N_PAIRS).to_dict("records")
-    ]
+    """Return the zones that lose most of what they reach, measure by measure, worst first."""
+    columns = [str(name) for name in result.access if str(name).endswith("_base")]
+    rows = []
+    for measure in (name.removesuffix("_base") for name in columns):
+        worst = losers(result.access, column=measure, top_n=len(result.access))
+        worst = worst.drop_duplicates("zone").head(_N_ZONES)  # in the worst part of the day
+        rows += [
+            {
+                "measure": measure_words(measure),
+                "zone": str(row["zone"]),
+                "period": LABELS.get(str(row["period"]), str(row["period"])),
+                "estimate": Estimate.of({**row, "unit": ""}),
+            }
+            for row in worst.to_dict("records")
+        ]
+    return rows
 
 
 def measure_words(measure: str) -> str:

@@ -82,7 +82,7 @@ def losers(access: pd.DataFrame, *, column: str, top_n: int = 10) -> pd.DataFram
     Parameters
     ----------
     access
-        As `reachable` gives it.
+        As `reachable` gives it, or `ScenarioResult.access`.
     column
         Number and limit, such as ``"jobs_15"``.
     top_n
@@ -92,7 +92,8 @@ def losers(access: pd.DataFrame, *, column: str, top_n: int = 10) -> pd.DataFram
     -------
     pd.DataFrame
         Columns zone, period, base, scenario, change, change_percent (NaN where there was nothing
-        before), worst first; only rows that lose something.
+        before), low and high (the range of the change, NaN where it is not known), worst first;
+        only rows that lose something.
 
     Raises
     ------
@@ -106,6 +107,8 @@ def losers(access: pd.DataFrame, *, column: str, top_n: int = 10) -> pd.DataFram
     base, scn = access[f"{column}_base"], access[f"{column}_scn"]
     found = access[["zone", "period"]].assign(base=base, scenario=scn, change=scn - base)
     found["change_percent"] = 100 * found["change"] / base.where(base > 0)
+    for end in ("low", "high"):
+        found[end] = access.get(f"{column}_{end}", np.nan)
     worse = found[found["change"] < 0]
     order = ["change", "zone", "period"]
     return worse.sort_values(order, kind="stable").head(top_n).reset_index(drop=True)

@@ -85,11 +85,6 @@ def link_peaks(result: ScenarioResult) -> gpd.GeoDataFrame:
     return _peaks(result, change, segments)
 
 
-def access_rows(result: ScenarioResult) -> pd.DataFrame:
-    """Return the table ``scenario_access`` alone: a row per zone, period and measure."""
-    return _access(result)
-
-
 class _Change:
     """Speeds and flows as (T, E) arrays, cleaned of what is closed, and what they change by."""
 
