@@ -8,17 +8,15 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-from shapely.ops import substring
 
 from stgraph.errors import InputError, nearest_name, shown
 from stgraph.graph import BoolArray, IntArray, STGraph
+from stgraph.scenario._cover import Cover, polygons
 from stgraph.scenario._routes import Values, build_routes, expanded, lengths, segment_minutes
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.od_times import HourlySpeeds, ODTimes, weighted_mean
 from stgraph.scenario.periods import steps_of_periods
 from stgraph.scenario.states import Edited
-
-_SIMPLIFY = 0.1  # of the buffer: corners that nobody sees
 
 
 def reachable(
@@ -146,7 +144,7 @@ def isochrones(
     Returns
     -------
     GeoDataFrame
-        Columns origin, period, network (base or scenario), minutes, street_km, area_km2 and
+        Columns origin, period, network (baseline or scenario), minutes, street_km, area_km2 and
         geometry (valid polygons in EPSG:4326; larger limits first, so that small ones are drawn on
         top). Streets reached in part count in part.
 
@@ -167,17 +165,25 @@ def isochrones(
     unknown = [name for name in periods or () if name not in parts]
     if unknown:
         raise InputError(f"`periods` has {unknown}; the horizon has {list(parts)}")
+    lines = _lines(edited.roads)
+    cover = Cover(lines, buffer_m)
+    places = [_place(edited.roads, lines, junction) for junction in junctions]
     rows = []
     for period in periods or parts:
-        for network in ("base", "scenario"):
+        for network in ("baseline", "scenario"):
             kmh, is_open, banned = _period_network(edited, speeds, parts[period], network)
             reach = _Reach(edited.roads, kmh, is_open, banned)
-            for name, junction in zip(names, junctions, strict=True):
+            arrivals = reach.arrivals(junctions)
+            for name, place, start in zip(names, places, arrivals, strict=True):
                 for limit in sorted(minutes, reverse=True):
-                    shape, km, area = reach.area(junction, limit, buffer_m)
-                    rows.append((name, period, network, limit, km, area, shape))
+                    share = reach.shares(start, limit)
+                    shape, km2 = cover.area(share, place)
+                    km = float((share * reach.km).sum())
+                    rows.append((name, period, network, limit, km, km2, shape))
     columns = ["origin", "period", "network", "minutes", "street_km", "area_km2", "geometry"]
-    return gpd.GeoDataFrame(pd.DataFrame(rows, columns=columns), geometry="geometry", crs=4326)
+    table = pd.DataFrame(rows, columns=columns)
+    found = gpd.GeoDataFrame(table, geometry="geometry", crs=lines.crs).to_crs(4326)
+    return found.set_geometry(polygons(found.geometry), crs=4326)
 
 
 class _Reach:
@@ -186,57 +192,46 @@ class _Reach:
     def __init__(
         self, roads: STGraph, speed_kmh: Values, is_open: BoolArray, banned: IntArray
     ) -> None:
-        if not isinstance(roads.edges, gpd.GeoDataFrame) or roads.edges.crs is None:
-            raise InputError("`roads` has no lines with a CRS; read it with its geometry")
-        self.crs = roads.edges.estimate_utm_crs()
-        self.lines = roads.edges.geometry.to_crs(self.crs).to_numpy()
         self.minutes = segment_minutes(lengths(roads), speed_kmh, is_open)
         self.km = lengths(roads) / 1000.0
         self.routes = build_routes(expanded(roads, banned, is_open), self.minutes)
 
-    def area(
-        self, junction: int, limit: float, buffer_m: float
-    ) -> tuple[shapely.Geometry, float, float]:
-        """Return the polygon in degrees, the kilometres of street and the square kilometres."""
-        arrival = self.routes.from_junctions(np.array([junction]))[0]
-        start = arrival[self.routes.net.source[: len(self.lines)]]
+    def arrivals(self, junctions: IntArray) -> Values:
+        """Return when each of the E segments is entered from some junctions, (n, E) minutes."""
+        starts = self.routes.net.source[: len(self.minutes)]
+        return self.routes.from_junctions(junctions)[:, starts]
+
+    def shares(self, start: Values, limit: float) -> Values:
+        """Return how much of each segment is reached in time, from its beginning on, (E,)."""
+        share = np.zeros(len(self.minutes))
         reached = np.flatnonzero((start <= limit) & np.isfinite(self.minutes))
-        share = np.zeros(len(self.lines))
         left = limit - start[reached]
         share[reached] = np.clip(left / np.maximum(self.minutes[reached], 1e-12), 0.0, 1.0)
-        used = np.flatnonzero(share > 0)
-        whole = share[used] >= 1
-        lines = self.lines[used].copy()
-        part = used[~whole]
-        lines[~whole] = [
-            substring(line, 0.0, at, normalized=True)
-            for line, at in zip(self.lines[part], share[part], strict=True)
-        ]
-        place = self._place(junction)
-        shape = shapely.union_all(shapely.buffer([place, *lines], buffer_m, quad_segs=4))
-        area = float(shapely.area(shape)) / 1e6
-        shape = shapely.simplify(shape, _SIMPLIFY * buffer_m)
-        degrees = gpd.GeoSeries([shape], crs=self.crs).to_crs(4326).make_valid().iloc[0]
-        return degrees, float((share * self.km).sum()), area
+        return share
 
-    def _place(self, junction: int) -> shapely.Point:
-        """Return where a junction is: the end of one of its segments."""
-        source, target = self.routes.net.source, self.routes.net.target
-        n = len(self.lines)
-        leaving = np.flatnonzero(source[:n] == junction)
-        if len(leaving):
-            return shapely.Point(self.lines[leaving[0]].coords[0])
-        arriving = np.flatnonzero(target[:n] == junction)
-        if len(arriving):
-            return shapely.Point(self.lines[arriving[0]].coords[-1])
-        return shapely.Point()
+
+def _lines(roads: STGraph) -> gpd.GeoSeries:
+    """Return the segments in metres."""
+    if not isinstance(roads.edges, gpd.GeoDataFrame) or roads.edges.crs is None:
+        raise InputError("`roads` has no lines with a CRS; read it with its geometry")
+    lines: gpd.GeoSeries = roads.edges.geometry.to_crs(roads.edges.estimate_utm_crs())
+    return lines
+
+
+def _place(roads: STGraph, lines: gpd.GeoSeries, junction: int) -> shapely.Point:
+    """Return where a junction is: the end of one of its segments."""
+    for ends, at in zip(roads.edge_index, (0, -1), strict=True):
+        there = np.flatnonzero(ends == junction)
+        if len(there):
+            return shapely.Point(lines.iloc[there[0]].coords[at])
+    return shapely.Point()
 
 
 def _period_network(
     edited: Edited, speeds: HourlySpeeds, chosen: BoolArray, network: str
 ) -> tuple[Values, BoolArray, IntArray]:
     """Return the mean speeds, what is open and the forbidden turns of a part of the day."""
-    base = network == "base"
+    base = network == "baseline"
     kmh = (speeds.base_kmh if base else speeds.scn_kmh)[chosen]
     is_open = (speeds.base_open if base else speeds.scn_open)[chosen]
     counted = is_open & (kmh > 0)

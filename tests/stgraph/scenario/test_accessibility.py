@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import shapely
 from scenario_towns import diamond, grid, make_demand, make_edited, make_effects
+from shapely.ops import substring
 
 from stgraph.errors import InputError
+from stgraph.scenario._cover import Cover, polygons
 from stgraph.scenario.accessibility import isochrones, losers, reachable
 from stgraph.scenario.od_times import hourly_speeds, measure_od
 
@@ -112,8 +114,8 @@ def test_areas_are_valid_nested_and_in_degrees() -> None:
         assert small.difference(large.buffer(1e-4)).is_empty
         assert part["area_km2"].is_monotonic_decreasing
     totals = found.pivot_table(index=["origin", "minutes"], columns="network", values="street_km")
-    assert (totals["scenario"] <= totals["base"] + 1e-9).all()
-    assert (totals["scenario"] < totals["base"]).any()
+    assert (totals["scenario"] <= totals["baseline"] + 1e-9).all()
+    assert (totals["scenario"] < totals["baseline"]).any()
 
 
 def test_places_start_at_the_nearest_junction() -> None:
@@ -147,3 +149,22 @@ def test_areas_of_unknown_places_are_refused() -> None:
         isochrones(edited, speeds, gpd.GeoSeries([shapely.Point(0, 0)]))
     with pytest.raises(InputError, match="above 0"):
         isochrones(edited, speeds, ["j0"], buffer_m=-1)
+
+
+def test_joined_parts_cover_what_single_streets_do() -> None:
+    """Property: any shares on any lines, asked for one after the other, give their union."""
+    rng = np.random.default_rng(1)
+    at = rng.uniform(0, 3000, (90, 2))
+    lines = [shapely.LineString([place, place + rng.uniform(-300, 300, 2)]) for place in at]
+    lines += [shapely.reverse(line) for line in lines[:30]]
+    cover = Cover(lines, 60.0)
+    for reached in (0.0, 0.3, 0.9, 1.0):
+        share = np.where(rng.random(len(lines)) < reached, 1.0, rng.choice([0.0, 0.4], len(lines)))
+        parts = [
+            substring(x, 0, s, normalized=True) for x, s in zip(lines, share, strict=True) if s > 0
+        ]
+        true = shapely.union_all(shapely.buffer([shapely.Point(0, 0), *parts], 60.0, quad_segs=4))
+        (shape,), km2 = polygons([cover.area(share, shapely.Point(0, 0))[0]]), shapely.area(true)
+        assert cover.area(share, shapely.Point(0, 0))[1] == pytest.approx(km2 / 1e6, rel=1e-3)
+        assert shape.is_valid
+        assert shapely.area(shapely.symmetric_difference(shape, true)) < 0.02 * km2
