@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from stgraph.graph import STGraph
+from stgraph.graph import IntArray, STGraph
 from stgraph.report import Report
 from stgraph.scenario.demand import Demand
+from stgraph.scenario.en_route import EnRoute
 from stgraph.scenario.result import SOURCES, STATUS, LinkEffects
 from stgraph.scenario.states import Edited, RoadState
+from stgraph.scenario.turns import TurnNetwork
 
 NO_TURNS = np.zeros((2, 0), dtype=np.int64)
 
@@ -58,6 +60,15 @@ def grid(n_columns: int = 5, n_rows: int = 4) -> STGraph:
     pairs = [pair for a, b in streets for pair in ((int(a), int(b)), (int(b), int(a)))]
     places = [(float(x), float(y)) for y in range(n_rows) for x in range(n_columns)]
     return make_roads(pairs, places)
+
+
+def load_quickest(
+    net: TurnNetwork, minutes: np.ndarray, junctions: IntArray, trips: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return flows, and trips without a way, where everybody takes the quickest one."""
+    drivers = EnRoute(net, junctions, trips)
+    drivers.choose(minutes, 1.0)
+    return drivers.flow(), drivers.unserved
 
 
 def make_edited(

@@ -35,10 +35,14 @@ class Routes:
         source = np.repeat(np.arange(n), np.diff(self.matrix.indptr))
         return np.asarray(source * n + self.matrix.indices)
 
+    def steps_between(self, source: IntArray, target: IntArray) -> IntArray:
+        """Return the links that lead from nodes to nodes next to them."""
+        entry = np.searchsorted(self._code, source * self.net.n_nodes + target)
+        return self.link[entry]
+
     def links_between(self, source: IntArray, target: IntArray) -> IntArray:
         """Return the segments that lead from nodes to nodes next to them, -1 for connectors."""
-        entry = np.searchsorted(self._code, source * self.net.n_nodes + target)
-        return self.net.link_of[self.link[entry]]
+        return self.net.link_of[self.steps_between(source, target)]
 
     def from_junctions(self, junctions: IntArray) -> Values:
         """Return minutes from some junctions to every node, (n, n_nodes); inf: no way."""

@@ -1,10 +1,10 @@
 """Which ways drivers take: flows and times of one hour, on any state of a network.
 
 Two kinds of drivers. In ``equilibrium`` nobody gets there sooner by another way (Wardrop 1952;
-solved by AequilibraE). ``reactive`` drivers choose by the times of the moment, which each judges
-with an error (probit, Burrell 1968; Daganzo & Sheffi 1977), and a part of them chooses anew in
-every round: flows never settle, and their mean counts. Where normal flows are known, reactive
-drivers can be fitted to them, and come much closer to what closures do.
+solved by AequilibraE). ``reactive`` drivers choose their next street at every junction by the times
+of the moment, which are judged with errors (probit, Burrell 1968; Daganzo & Sheffi 1977), and a
+part of them decides anew in every round: flows never settle, and their mean counts. Where normal
+flows are known, reactive drivers can be fitted to them, and come much closer to what closures do.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stgraph.graph import IntArray, STGraph
-from stgraph.scenario._routes import build_routes, expanded
+from stgraph.scenario._routes import expanded
+from stgraph.scenario.en_route import EnRoute
 from stgraph.scenario.equilibrium import Equilibria
-from stgraph.scenario.loading import load_quickest
 from stgraph.scenario.states import RoadState
 from stgraph.scenario.turns import TurnNetwork
 from stgraph.scenario.vdf import VDF
@@ -137,20 +137,17 @@ class Assignment:
         rng = np.random.default_rng(self.seed)
         drivers, E = self.drivers, self.roads.n_edges
         flow, total = np.zeros(E), np.zeros(E)
-        unserved = np.zeros_like(trips)
+        on_the_way = EnRoute(net, self.junctions, trips)
         for n in range(drivers.n_rounds):
             times = np.where(state.is_open, self.vdf.minutes(flow, state), np.inf)
             seen = times * np.exp(drivers.spread * rng.standard_normal(E)[self.heir])
-            chosen, unserved = load_quickest(
-                build_routes(net, np.maximum(seen, 1e-6)), self.junctions, trips
-            )
-            part = 1.0 if n == 0 else 0.5 if n < drivers.n_settling // 2 else drivers.response
-            flow = flow + part * (chosen - flow)
+            on_the_way.choose(np.maximum(seen, 1e-6), max(drivers.response, 1 / (n + 1)))
+            flow = on_the_way.flow()
             if n >= drivers.n_settling:
                 total += flow
         flow = total / (drivers.n_rounds - drivers.n_settling)
         minutes = np.where(state.is_open, self.vdf.minutes(flow, state), np.inf)
-        return Loaded(flow, minutes, unserved)
+        return Loaded(flow, minutes, on_the_way.unserved)
 
 
 class DriverFit(NamedTuple):

@@ -25,7 +25,7 @@ FEWEST_HOURS = 50  # with something closed or narrowed; fewer teach nothing
 _MOST_HOURS = 240  # that are looked at
 _DAY = (6, 21)  # local hours
 _SLOPES = (1.0, 2.0)  # that a delay slope may have
-_TRUST = 0.5  # in the slope that the delays of incidents alone would give
+_TRUST = 0.1  # in the slope that the delays of incidents of an hour or two would give
 _SLOWEST_KMH = 2.0
 
 
@@ -197,7 +197,7 @@ def _slope(
     ratio: Floats,
     length_m: npt.NDArray[np.floating],
 ) -> float:
-    """Return how much longer delays are than said, half trusted.
+    """Return how much longer delays are than said, as far as that is trusted.
 
     Vehicles on the network count: their number beyond the usual is the delay of all per hour.
     """

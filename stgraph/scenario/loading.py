@@ -10,14 +10,7 @@ from scipy.sparse import csr_array
 
 from stgraph.errors import DataError
 from stgraph.graph import IntArray, STGraph
-from stgraph.scenario._routes import (
-    Routes,
-    Trees,
-    build_routes,
-    expanded,
-    forbidden_turns,
-    grow_trees,
-)
+from stgraph.scenario._routes import build_routes, expanded, forbidden_turns, grow_trees
 from stgraph.scenario.turns import TurnNetwork
 from stgraph.scenario.week import Floats
 
@@ -131,53 +124,3 @@ def _route_segments(net: TurnNetwork, junctions: IntArray, times: Floats) -> csr
     pair, segment = trees.links_to(np.repeat(row, n_zones), np.tile(net.end_of[junctions], n_zones))
     shape = (n_zones * n_zones, len(times))
     return csr_array((np.ones(len(pair)), (pair, segment)), shape=shape)
-
-
-def load_quickest(routes: Routes, junctions: IntArray, trips: Floats) -> tuple[Floats, Floats]:
-    """Return the flows of trips that all take the quickest way, and the trips that have none.
-
-    Parameters
-    ----------
-    routes
-        A network with times.
-    junctions
-        (Z,) positions of junctions.
-    trips
-        (Z, Z) per hour, from row to column.
-
-    Returns
-    -------
-    tuple
-        (E,) vehicles per hour on the segments, and (Z, Z) trips without a way.
-    """
-    net = routes.net
-    starts, row = np.unique(junctions, return_inverse=True)
-    trees = grow_trees(routes, starts)
-    ends = net.end_of[junctions]
-    away = junctions[:, None] != junctions[None, :]
-    lost = away & ~np.isfinite(trees.minutes[row][:, ends])
-    # what has to get to each node, per origin
-    owed = np.zeros((len(starts), net.n_nodes))
-    np.add.at(owed, (row[:, None], ends[None, :]), np.where(away & ~lost, trips, 0.0))
-    carried = _gather(owed, trees)
-    at, node = np.nonzero(carried)
-    link = routes.links_between(trees.before[at, node].astype(np.int64), node)
-    used = link >= 0
-    flow = np.bincount(link[used], carried[at, node][used], minlength=len(routes.minutes))
-    n_segments = int((net.link_of >= 0).sum())
-    return flow[:n_segments].astype(np.float64), np.where(lost, trips, 0.0)
-
-
-def _gather(owed: Floats, trees: Trees) -> Floats:
-    """Return how much enters every node on the way to where it is owed, (U, n_nodes)."""
-    # connectors take no time: of nodes that are as far the later is behind the earlier one
-    far_first = np.argsort(trees.minutes, axis=1, kind="stable")[:, ::-1]
-    rows = np.arange(len(owed))
-    carried = owed.copy()
-    for rank in range(owed.shape[1] - 1):
-        node = far_first[:, rank]
-        previous = trees.before[rows, node]
-        on = (previous >= 0) & (carried[rows, node] > 0)
-        carried[rows[on], previous[on]] += carried[rows[on], node[on]]
-    carried[trees.before < 0] = 0.0  # nobody enters where trips begin
-    return carried

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scenario_towns import NO_TURNS, diamond, grid, make_roads
+from scenario_towns import NO_TURNS, grid, make_roads
 
 from stgraph.graph import STGraph
 from stgraph.report import Report
-from stgraph.scenario._routes import build_routes, expanded
 from stgraph.scenario.assignment import SPREADS, Assignment, Drivers, fit_drivers
-from stgraph.scenario.loading import load_quickest
 from stgraph.scenario.states import RoadState
 from stgraph.scenario.streets import read_streets
 from stgraph.scenario.vdf import VDF, fit_vdf
@@ -44,69 +42,6 @@ def left_over(roads: STGraph, flow: np.ndarray, junctions: list[int], trips: np.
     into = np.bincount(roads.edge_index[1], flow, roads.n_nodes)
     own = np.bincount(junctions, trips.sum(axis=1) - trips.sum(axis=0), roads.n_nodes)
     return out - into - own
-
-
-# ---------------------------------------------------------------- everybody takes the quickest way
-
-
-def test_quickest_ways_to_the_number() -> None:
-    """The straight street is quicker than that by junction 3; trips within a junction use none."""
-    roads = diamond()
-    net = expanded(roads, NO_TURNS)
-    routes = build_routes(net, np.array([1.0, 1, 1, 1, 1, 1]))
-    trips = np.array([[0.0, 50, 7], [20, 0, 0], [5, 0, 0]])
-    flow, unserved = load_quickest(routes, np.array([0, 4, 0]), trips)
-    # zones 0 and 2 share a junction: 50 + 0 out, 20 back
-    np.testing.assert_array_equal(flow, [50, 50, 50, 0, 0, 20])
-    assert not unserved.any()
-
-
-def test_forbidden_turns_are_respected_and_nobody_is_lost() -> None:
-    """From 0-1 not into 1-2: all go by 3. Connectors take no time; flows pass them whole."""
-    roads = diamond()
-    routes = build_routes(expanded(roads, np.array([[0], [1]])), np.ones(6))
-    trips = np.array([[0.0, 30], [0, 0]])
-    flow, unserved = load_quickest(routes, np.array([0, 4]), trips)
-    np.testing.assert_array_equal(flow, [30, 0, 30, 30, 30, 0])
-    assert not unserved.any()
-    # the same with a street before: who comes from 4 by 0 is not lost on the way
-    flow, _ = load_quickest(routes, np.array([4, 2]), trips)
-    np.testing.assert_array_equal(flow, [30, 0, 0, 30, 30, 30])
-    # who begins at junction 1 may still go straight on; who ends there is let in
-    flow, _ = load_quickest(
-        routes, np.array([0, 1, 4]), np.array([[0.0, 9, 0], [0, 0, 8], [0] * 3])
-    )
-    np.testing.assert_array_equal(flow, [9, 8, 8, 0, 0, 0])
-
-
-def test_of_parallel_streets_the_quicker_one_is_driven() -> None:
-    roads = make_roads([(0, 1), (0, 1), (1, 0)], [(0, 0), (1, 0)])
-    trips = np.array([[0.0, 12], [3, 0]])
-    for times, wanted in (([2.0, 1, 1], [0, 12, 3]), ([1.0, 2, 1], [12, 0, 3])):
-        routes = build_routes(expanded(roads, NO_TURNS), np.array(times))
-        flow, _ = load_quickest(routes, np.array([0, 1]), trips)
-        np.testing.assert_array_equal(flow, wanted)
-
-
-def test_trips_without_a_way_are_told() -> None:
-    """4-0 closed: nobody gets back; those who can are not touched."""
-    roads = diamond()
-    times = np.array([1.0, 1, 1, 1, 1, np.inf])
-    trips = np.array([[0.0, 30], [11, 0]])
-    flow, unserved = load_quickest(
-        build_routes(expanded(roads, NO_TURNS), times), np.array([0, 4]), trips
-    )
-    np.testing.assert_array_equal(flow, [30, 30, 30, 0, 0, 0])
-    np.testing.assert_array_equal(unserved, [[0, 0], [11, 0]])
-
-
-def test_nothing_is_driven_where_all_is_closed() -> None:
-    roads = diamond()
-    routes = build_routes(expanded(roads, NO_TURNS), np.full(6, np.inf))
-    trips = np.array([[0.0, 30], [11, 0]])
-    flow, unserved = load_quickest(routes, np.array([0, 4]), trips)
-    assert not flow.any()
-    np.testing.assert_array_equal(unserved, trips)
 
 
 @pytest.mark.parametrize("seed", range(5))

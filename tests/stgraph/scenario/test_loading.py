@@ -8,10 +8,11 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+from scenario_towns import load_quickest
 
 from stgraph.graph import STGraph
-from stgraph.scenario._routes import build_routes, expanded, forbidden_turns
-from stgraph.scenario.loading import find_routes, load_quickest
+from stgraph.scenario._routes import expanded, forbidden_turns
+from stgraph.scenario.loading import find_routes
 
 # 0 - 1 - 2 - 3 from west to east, 4 north and 5 south of 2, a way round from 3 to 4
 PAIRS = [(0, 1), (1, 2), (2, 3), (2, 4), (2, 5), (3, 4)]
@@ -51,7 +52,7 @@ def test_quickest_routes_make_no_forbidden_turn(restrictions: list[tuple[int, in
     expected[[7, 3, 1]] += 2
     np.testing.assert_allclose(routes(trips[None])[0], expected)
     net = expanded(roads, forbidden_turns(roads))
-    flow, unserved = load_quickest(build_routes(net, np.ones(12)), zones, trips)
+    flow, unserved = load_quickest(net, np.ones(12), zones, trips)
     np.testing.assert_allclose(flow, expected)
     assert not unserved.any()
 
@@ -79,7 +80,7 @@ def test_flows_are_those_of_the_routes(seed: int) -> None:
     trips = rng.uniform(0, 10, (n_zones, n_zones))
     routes = find_routes(roads, zones, minutes=minutes)
     net = expanded(roads, forbidden_turns(roads), np.isfinite(minutes))
-    flow, unserved = load_quickest(build_routes(net, minutes), zones, trips)
+    flow, unserved = load_quickest(net, minutes, zones, trips)
     np.testing.assert_allclose(flow, routes(trips[None])[0], atol=1e-9)
     np.testing.assert_array_equal(unserved > 0, np.isinf(routes.minutes))
     assert not flow[np.isinf(minutes)].any()
