@@ -60,6 +60,7 @@ def make_result(
         edits=_make_edits(roads, local),
         summary=_make_summary(),
         access=_make_access(),
+        isochrones=_make_isochrones(),
         card={
             "method": "assignment",
             "demand": {"source": "gravity", "r2": 0.71},
@@ -230,3 +231,20 @@ def _make_access() -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=names)
     change = found["jobs_15_scn"] - found["jobs_15_base"]  # of 30 minutes nothing is known
     return found.assign(jobs_15_low=change * 1.5, jobs_15_high=change * 0.5)
+
+
+def _make_isochrones() -> gpd.GeoDataFrame:
+    """Return squares within reach of a zone: smaller with the scenario, in the morning most."""
+    middle = shapely.Point(_LON + 1.5 * _STEP, _LAT + _STEP)
+    rows = [
+        ("Z2", period, network, minutes, 3 * size, size, middle.buffer(width, cap_style="square"))
+        for period, loss in (("am", 0.4), ("day", 0.2))
+        for network, share in (("baseline", 1.0), ("scenario", 1 - loss))
+        for minutes, width in ((20.0, 2 * _STEP), (10.0, _STEP))
+        for size in (round(minutes**2 / 100 * share, 3),)
+        for width in (width * share**0.5,)
+    ]
+    names = ["zone", "period", "network", "minutes", "street_km", "area_km2", "geometry"]
+    found = gpd.GeoDataFrame(pd.DataFrame(rows, columns=names), crs="EPSG:4326")
+    found.geometry = [shapely.MultiPolygon([shape]) for shape in found.geometry]
+    return found

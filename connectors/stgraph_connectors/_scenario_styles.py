@@ -16,13 +16,14 @@ from xml.etree import ElementTree as ET
 import pandas as pd
 
 from stgraph_connectors._scenario_symbols import (
+    add_area,
     add_change,
     add_closed,
     add_new,
     add_quiet,
     add_removed,
 )
-from stgraph_connectors._scenario_tips import PERIOD_WORDS, PERIODS, edit_tip, effect_tip
+from stgraph_connectors._scenario_tips import PERIOD_WORDS, PERIODS, area_tip, edit_tip, effect_tip
 from stgraph_connectors.qgis import LayerView, build_style
 from stgraph_connectors.sinks._layer_styles import NamedStyle
 from stgraph_connectors.styles import format_number
@@ -79,6 +80,14 @@ ALIASES = {
     "local_time": "local time",
 }
 
+AREA_ALIASES = {
+    "run_id": "run",
+    "minutes": "within (min)",
+    "street_km": "streets (km)",
+    "area_km2": "area (km²)",
+    "is_current": "run that was written last",
+}
+
 
 def peak_styles(*, side: Side = "right") -> list[NamedStyle]:
     """Return the styles of `scenario_link_peak`: a quantity and a period each.
@@ -102,10 +111,8 @@ def peak_styles(*, side: Side = "right") -> list[NamedStyle]:
                 aliases=ALIASES,
                 map_tip=effect_tip(PERIOD_WORDS, has_share=True),
             )
-            which = f"({_unless_filtered('is_current', _FLAG)}) AND " + (
-                f"({_unless_filtered('period', _equals('period', period))})"
-            )
-            qml = build_style(_renderer(shown, title, which, side), geometry="line", view=view)
+            renderer = _renderer(shown, title, _shown_rows(period), side)
+            qml = build_style(renderer, geometry="line", view=view)
             styles.append(NamedStyle(title, qml, not styles))
     return styles
 
@@ -170,6 +177,33 @@ def edit_styles() -> list[NamedStyle]:
     ]
 
 
+def area_styles() -> list[NamedStyle]:
+    """Return the styles of `scenario_isochrone`, a period each: before in blue, after in orange."""
+    styles: list[NamedStyle] = []
+    for period, words in PERIODS.items():
+        title = f"Within reach, {words}"
+        renderer, rules, symbols = _start_rules(title, _shown_rows(period))
+        for level, (network, label, colour, dash) in enumerate(_AREAS):
+            _add_rule(rules, symbols, label, _equals("network", network))
+            add_area(_add_symbol(symbols, "fill"), colour, dash=dash, level=level)
+        view = LayerView(
+            name_column="zone",
+            labels=True,
+            label_expression=_LIMIT,
+            aliases=AREA_ALIASES,
+            map_tip=area_tip(),
+        )
+        qml = build_style(renderer, geometry="polygon", view=view)
+        styles.append(NamedStyle(title, qml, not styles))
+    return styles
+
+
+_AREAS = (  # from the lowest to the one on top
+    ("baseline", "before", "#2166ac", None),
+    ("scenario", "with the scenario", "#d95f02", "2.2;1.2"),
+)
+# along the rim of what can be reached with the scenario
+_LIMIT = "if(\"network\" = 'scenario', \"zone\" || ', ' || \"minutes\" || ' min', NULL)"
 # the words of an operation along the first of its segments
 _ONCE = 'if("segment_id" = minimum("segment_id", "run_id" || \' \' || "operation"), "label", NULL)'
 
@@ -223,11 +257,11 @@ def _add_rule(rules: ET.Element, symbols: ET.Element, label: str, condition: str
     ET.SubElement(rules, "rule", key=key, symbol=number, label=label, filter=condition)
 
 
-def _add_symbol(symbols: ET.Element) -> ET.Element:
+def _add_symbol(symbols: ET.Element, kind: Literal["line", "fill"] = "line") -> ET.Element:
     """Add a symbol without layers."""
     name = str(len(symbols))
     return ET.SubElement(
-        symbols, "symbol", type="line", name=name, alpha="1", force_rhr="0", clip_to_extent="1"
+        symbols, "symbol", type=kind, name=name, alpha="1", force_rhr="0", clip_to_extent="1"
     )
 
 
@@ -268,6 +302,12 @@ _FLAG = '"{}"'  # a yes or no, as every store gives it
 def _equals(column: str, text: str) -> str:
     """Return a condition on a text."""
     return f"\"{column}\" = '{text}'"
+
+
+def _shown_rows(period: str) -> str:
+    """Return the condition of the rows of a period of the run that is shown."""
+    of_period = _unless_filtered("period", _equals("period", period))
+    return f"({_unless_filtered('is_current', _FLAG)}) AND ({of_period})"
 
 
 def _unless_filtered(column: str, condition: str) -> str:

@@ -11,6 +11,7 @@ _LEAST_MM, _MOST_MM = 0.3, 4.0
 _MOST_VPH = 800.0  # a change of flow from here on is drawn at its widest
 _UNKNOWN_MM = 0.9  # where no flow is known
 _GAP_MM = 0.15  # from the middle of a two-way street
+_PALE = 45  # of 255: how much an area hides
 _TOP = 10  # level of what is drawn above all changes
 
 # never wider than the most, and the square root of it in between: areas compare
@@ -90,6 +91,16 @@ def add_removed(symbol: ET.Element) -> None:
     """Add a dotted black line."""
     _add_line(symbol, "#ffffff", 1.6, level=_TOP)
     _add_line(symbol, "#000000", 0.9, dash="0.9;1.3", level=_TOP + 1)
+
+
+def add_area(symbol: ET.Element, colour: str, *, dash: str | None = None, level: int) -> None:
+    """Add a pale area with an outline: where several lie on each other, it gets darker."""
+    fill = rgba(colour).removesuffix(",255") + f",{_PALE}"
+    options = {"color": fill, "style": "solid", "outline_style": "no"}
+    add_layer(symbol, "SimpleFill", options)
+    symbol[-1].set("pass", str(level))
+    _add_line(symbol, "#ffffff", 1.1, level=_TOP)
+    _add_line(symbol, colour, 0.6, dash=dash, level=_TOP + level)
 
 
 def _add_line(

@@ -12,7 +12,7 @@ import pandas as pd
 from stgraph.errors import InputError
 from stgraph.report import Report
 
-Kind = Literal["text", "real", "integer", "boolean", "time", "json", "line"]
+Kind = Literal["text", "real", "integer", "boolean", "time", "json", "shape"]
 
 _CHANGE = (
     "speed_base", "speed_scn", "d_speed", "d_speed_pct", "d_speed_low", "d_speed_high",
@@ -42,16 +42,19 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "scenario_access": (
         "run_id", "zone", "period", "measure", "base", "scenario", "change", "low", "high",
     ),
+    "scenario_isochrone": (
+        "run_id", "zone", "period", "network", "minutes", "street_km", "area_km2", "geometry",
+    ),
 }  # fmt: skip
 _KINDS: Mapping[Kind, tuple[str, ...]] = {
     "integer": ("segment_id", "operation", "n_segments"),
     "boolean": ("significant", "is_two_way", "is_unreachable"),
     "time": ("ts", "created", "valid_from", "valid_to"),
     "json": ("card", "findings"),
-    "line": ("geometry",),
+    "shape": ("geometry",),  # lines; areas of `scenario_isochrone`
     "text": (
         "run_id", "name", "script", "method", "baseline", "zone", "road_class", "status",
-        "source", "period", "o", "d", "op", "label", "metric", "unit", "measure",
+        "source", "period", "network", "o", "d", "op", "label", "metric", "unit", "measure",
     ),
 }  # fmt: skip
 

@@ -66,6 +66,15 @@ def edit_tip() -> str:
     )
 
 
+def area_tip() -> str:
+    """Return a map tip that says what an area within reach is, and how large."""
+    area, street = _number('"area_km2"', 1), _number('"street_km"', 0)
+    return (
+        f'<b>[% "minutes" %] min from zone [% "zone" %]</b>, [% {PERIOD_WORDS} %]<br>'
+        f"[% \"network\" %]: [% {area} || ' km², ' || {street} || ' km of streets' %]"
+    )
+
+
 def _both(end: str) -> str:
     """Return an expression such as ``35 km/h, 620 veh/h``."""
     speed, flow = _number(f'"speed_{end}"', 0), _number(f'"flow_{end}"', 0)

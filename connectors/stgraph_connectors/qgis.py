@@ -83,7 +83,7 @@ class LayerView:
     map_tip
         The whole map tip as HTML with expressions. None: made of the columns above.
     label_expression
-        What is written along a line instead of its name, however short the line is.
+        What is written along a line or rim instead of its name, however short the line is.
     """
 
     time_column: str | None = None
@@ -482,7 +482,7 @@ def _add_labels(root: ET.Element, view: LayerView, geometry: GeometryKind) -> No
         bufferColor=rgba("#ffffff"),
         bufferOpacity="0.85",
     )
-    around = "6" if geometry == "point" else "2" if geometry == "line" else "0"
+    around = {"point": "6", "line": "2", "polygon": "7" if view.label_expression else "0"}[geometry]
     ET.SubElement(
         settings,
         "placement",

@@ -18,7 +18,7 @@ Area: TypeAlias = tuple[shapely.Geometry, float]  # and its square kilometres
 _LEAF = 16  # lines of the smallest parts
 _CORNERS = 4  # of a quarter of a circle
 _STRAIGHTEN = 0.05  # of the margin: bends of a line that its margin hides
-_SIMPLIFY = 0.1  # of the margin: corners that nobody sees
+_SIMPLIFY = 0.05  # of the margin: corners that nobody sees
 
 
 class Cover:

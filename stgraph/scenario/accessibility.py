@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import geopandas as gpd
 import numpy as np
@@ -17,6 +18,8 @@ from stgraph.scenario.demand import Demand
 from stgraph.scenario.od_times import HourlySpeeds, ODTimes, weighted_mean
 from stgraph.scenario.periods import steps_of_periods
 from stgraph.scenario.states import Edited
+
+Origins: TypeAlias = Sequence[str | int] | pd.Series | gpd.GeoSeries
 
 
 def reachable(
@@ -115,7 +118,7 @@ def losers(access: pd.DataFrame, *, column: str, top_n: int = 10) -> pd.DataFram
 def isochrones(
     edited: Edited,
     speeds: HourlySpeeds,
-    origins: Sequence[str | int] | gpd.GeoSeries,
+    origins: Origins,
     *,
     minutes: Sequence[float] = (5, 10, 15, 30),
     periods: Sequence[str] | None = None,
@@ -131,7 +134,8 @@ def isochrones(
     speeds
         Of every hour.
     origins
-        Ids of junctions, or points, which start at the nearest junction; their index names them.
+        Ids of junctions, or points, which start at the nearest junction. The index of a series
+        names them.
     minutes
         Limits.
     periods
@@ -160,7 +164,7 @@ def isochrones(
     """
     _check_limits([*minutes, buffer_m])
     junctions = _junctions(edited.roads, origins)
-    names = list(origins.index) if isinstance(origins, gpd.GeoSeries) else list(origins)
+    names = list(origins.index) if isinstance(origins, pd.Series) else list(origins)
     parts = steps_of_periods(speeds.hours, zone)
     unknown = [name for name in periods or () if name not in parts]
     if unknown:
@@ -244,7 +248,7 @@ def _period_network(
     return mean, np.asarray(is_open.mean(axis=0) >= 0.5), banned
 
 
-def _junctions(roads: STGraph, origins: Sequence[str | int] | gpd.GeoSeries) -> IntArray:
+def _junctions(roads: STGraph, origins: Origins) -> IntArray:
     """Return the positions of junctions named by id, or nearest to points."""
     if isinstance(origins, gpd.GeoSeries):
         if origins.crs is None or origins.is_empty.any() or origins.isna().any():

@@ -74,8 +74,7 @@ def check(
     promised = scenario.demand is not None
     check_demand(numbered, demand, edited, steps, zone, report, is_promised=promised)
     _check_weather(numbered, forecast, steps, scenario.timezone, report)
-    if demand is not None:
-        _check_pairs(scenario, demand, report)
+    _check_zones(scenario, demand, report, is_promised=promised)
     if forecast is not None:
         _check_horizon(steps, forecast, report)
     if edited is not None:
@@ -89,12 +88,25 @@ def check(
     return (None if report.errors else edited), report
 
 
-def _check_pairs(scenario: Scenario, demand: Demand, report: Report) -> None:
-    """Note pairs of zones to be shown that are no zones of the demand."""
+def _check_zones(
+    scenario: Scenario, demand: Demand | None, report: Report, *, is_promised: bool
+) -> None:
+    """Note zones to be shown that are no zones of the demand."""
+    outputs = scenario.outputs
+    asked = {"od_pairs": [name for pair in outputs.od_pairs for name in pair]}
+    if outputs.isochrones is not None:
+        asked["isochrones"] = list(outputs.isochrones.from_)
+        if demand is None and not is_promised:
+            todo = "give `demand`, whose zones they begin at, or leave them out"
+            report.error("`outputs.isochrones`", "needs zones, and there are none", todo)
+    if demand is None:
+        return
     known = {str(name) for name in demand.zones.index}
-    for name in dict.fromkeys(name for pair in scenario.outputs.od_pairs for name in pair):
-        if name not in known:
-            report.error("`outputs.od_pairs`", f"no zone {name!r}", three_nearest(name, known))
+    for field, names in asked.items():
+        for name in dict.fromkeys(names):
+            if name not in known:
+                todo = three_nearest(name, known)
+                report.error(f"`outputs.{field}`", f"no zone {name!r}", todo)
 
 
 def _check_weather(

@@ -64,6 +64,8 @@ class ScenarioResult:
     report: Report = field(default_factory=Report)
     top_n: int = 20  # streets in the lists of a page
     od_pairs: tuple[tuple[str, str], ...] = ()  # zones between which a page always shows times
+    isochrones: gpd.GeoDataFrame | None = None  # zone, period, network ("baseline", "scenario"),
+    # minutes, street_km, area_km2, geometry; None: nobody asked
     parent: IntArray | None = None  # (E,) as of `Edited`; None: no segment was split
 
     @property

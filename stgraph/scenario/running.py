@@ -233,6 +233,7 @@ class _Runner:
             report=self.report,
             top_n=self.scenario.outputs.top_n,
             od_pairs=self.scenario.outputs.od_pairs,
+            isochrones=None if zones is None else zones.isochrones,
             parent=self.edited.parent,
         )
 
@@ -395,6 +396,7 @@ class _Runner:
         return measure_zones(
             self.edited, found.effects, found.members, zones,
             trips_base=trips_base, trips_scn=trips_scn, zone=self.zone,
+            asked=self.scenario.outputs.isochrones,
         )  # fmt: skip
 
     def _source(self) -> str:

@@ -13,6 +13,8 @@ from stgraph.scenario.target import Id
 from stgraph.scenario.window import Instant
 
 _MODEL = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+MAX_ZONES, MAX_LIMITS = 12, 6  # of isochrones
+Minutes = Annotated[float, Field(gt=0, le=240)]
 
 
 class Source(BaseModel):
@@ -95,6 +97,30 @@ class Horizon(BaseModel):
         return self.from_.tzinfo is None or self.to.tzinfo is None
 
 
+class Isochrones(BaseModel):
+    """``outputs.isochrones``: areas within reach of zones, with and without the scenario."""
+
+    model_config = _MODEL
+    from_: tuple[Id, ...] = Field(alias="from")  # zones
+    minutes: tuple[Minutes, ...] = (10, 20, 30)
+
+    @field_validator("from_")
+    @classmethod
+    def _each_once(cls, zones: tuple[str, ...]) -> tuple[str, ...]:
+        """Take every zone once, and a handful of them at most: each is some time's work."""
+        if not 1 <= len(set(zones)) <= MAX_ZONES:
+            raise ValueError(f"1 to {MAX_ZONES} zones")
+        return tuple(dict.fromkeys(zones))
+
+    @field_validator("minutes")
+    @classmethod
+    def _rise(cls, minutes: tuple[float, ...]) -> tuple[float, ...]:
+        """Sort the limits."""
+        if not 1 <= len(set(minutes)) <= MAX_LIMITS:
+            raise ValueError(f"1 to {MAX_LIMITS} limits in minutes")
+        return tuple(sorted(set(minutes)))
+
+
 class Outputs(BaseModel):
     """``outputs``: files and a database to write, and what is shown there."""
 
@@ -105,6 +131,7 @@ class Outputs(BaseModel):
     schema_: str = Field(default="stgraph", alias="schema")  # in the database
     top_n: Annotated[int, Field(ge=1, le=1000)] = 20  # links in the lists of the largest changes
     od_pairs: tuple[tuple[Id, Id], ...] = ()  # zones between which travel times are always shown
+    isochrones: Isochrones | None = None  # None: no areas are looked for
 
     @field_validator("geopackage")
     @classmethod

@@ -24,6 +24,7 @@ _ENDS = ("low", "high")
 _NUMBERS = ("base", "scenario", "change", *_ENDS)
 _OD_RANGE = ("d_min_low", "d_min_high")
 _EDIT = ("operation", "op", "label", "segment_id", "status", "valid_from", "valid_to")
+_AREA = ("zone", "period", "network", "minutes", "street_km", "area_km2")
 
 Frames = dict[str, pd.DataFrame | gpd.GeoDataFrame]
 
@@ -46,8 +47,8 @@ def tables(result: ScenarioResult) -> Frames:
         ``scenario`` (one row), ``scenario_segment`` (with lines, a row for each of the E segments
         that is not split), ``scenario_link`` (one for each of the T steps as well, step after
         step), ``scenario_link_peak`` (a row with line per segment and period: am, mid, pm, day),
-        ``scenario_od``, ``scenario_edit`` (with lines), ``scenario_summary`` and
-        ``scenario_access``.
+        ``scenario_od``, ``scenario_edit`` (with lines), ``scenario_summary``, ``scenario_access``
+        and ``scenario_isochrone`` (with polygons; no rows if nobody asked).
 
     Raises
     ------
@@ -67,6 +68,7 @@ def tables(result: ScenarioResult) -> Frames:
         "scenario_edit": _edits(result),
         "scenario_summary": _with_run(result, _as_numbers(result.summary, _NUMBERS)),
         "scenario_access": _access(result),
+        "scenario_isochrone": _isochrones(result, segments.crs),
     }
 
 
@@ -359,6 +361,17 @@ def _access(result: ScenarioResult) -> pd.DataFrame:
     columns = ["zone", "period", "measure", *_NUMBERS]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     return _with_run(result, _as_numbers(rows, _NUMBERS))
+
+
+def _isochrones(result: ScenarioResult, crs: Any) -> gpd.GeoDataFrame:
+    """Return the areas within reach, the large ones first, so that small ones lie on top."""
+    areas = result.isochrones
+    given = pd.DataFrame(columns=list(_AREA)) if areas is None else pd.DataFrame(areas[list(_AREA)])
+    rows = given.astype(dict.fromkeys(("zone", "period", "network"), str))
+    shapes = gpd.GeoSeries([], crs=4326) if areas is None else areas.geometry
+    table = _with_run(result, _as_numbers(rows, ("minutes", "street_km", "area_km2")))
+    shapes = shapes if crs is None else shapes.to_crs(crs)  # as the segments, in one file
+    return gpd.GeoDataFrame(table, geometry=shapes.to_numpy(), crs=crs)
 
 
 def _as_numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

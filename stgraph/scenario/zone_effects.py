@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 
 from stgraph.scenario._routes import Values
-from stgraph.scenario.accessibility import reachable
+from stgraph.scenario.accessibility import isochrones, reachable
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.od_times import HourlySpeeds, ODTimes, hourly_speeds, measure_od, od_table
 from stgraph.scenario.result import LinkEffects
+from stgraph.scenario.sources import Isochrones
 from stgraph.scenario.states import Edited
 from stgraph.scenario.summary import trip_numbers
 
@@ -26,6 +28,7 @@ class ZoneEffects:
     rows: pd.DataFrame  # as `ScenarioResult.od`
     access: pd.DataFrame  # as `ScenarioResult.access`
     trip_members: tuple[Mapping[str, float], ...]  # `trip_numbers` of each member of the range
+    isochrones: gpd.GeoDataFrame | None  # as `ScenarioResult.isochrones`
 
 
 def measure_zones(
@@ -37,6 +40,7 @@ def measure_zones(
     trips_base: Values,
     trips_scn: Values,
     zone: str,
+    asked: Isochrones | None = None,
 ) -> ZoneEffects:
     """Return times between zones, what can be reached, and their ranges.
 
@@ -54,6 +58,8 @@ def measure_zones(
         (H, Z, Z) cars of the hours of the horizon.
     zone
         IANA name of the zone whose full hours count.
+    asked
+        Of which zones the areas within reach are wanted, too. None: of none.
 
     Notes
     -----
@@ -76,7 +82,19 @@ def measure_zones(
         access = _access_with_range(access, reached)
     else:
         rows = rows.assign(d_min_low=np.nan, d_min_high=np.nan)
-    return ZoneEffects(speeds, od, rows, access, tuple(numbers))
+    areas = None if asked is None else _areas(edited, speeds, demand, asked, zone)
+    return ZoneEffects(speeds, od, rows, access, tuple(numbers), areas)
+
+
+def _areas(
+    edited: Edited, speeds: HourlySpeeds, demand: Demand, asked: Isochrones, zone: str
+) -> gpd.GeoDataFrame:
+    """Return the areas within reach of some zones, on the speeds of each part of the day."""
+    zones = list(asked.from_)
+    at = pd.Index([str(name) for name in demand.zones.index]).get_indexer(pd.Index(zones))
+    origins = pd.Series(edited.roads.node_ids[demand.junctions[at]], index=zones)
+    found = isochrones(edited, speeds, origins, minutes=asked.minutes, zone=zone)
+    return found.rename(columns={"origin": "zone"})
 
 
 def _ends(tables: Sequence[pd.DataFrame], base: str, scn: str) -> tuple[Values, Values]:

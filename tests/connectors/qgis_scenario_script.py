@@ -26,7 +26,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QSize
 from qgis.PyQt.QtGui import QColor
 
-LAYERS = ("scenario_link_peak", "scenario_link", "scenario_edit")
+LAYERS = ("scenario_link_peak", "scenario_link", "scenario_edit", "scenario_isochrone")
 
 
 def open_layer(path: str, name: str, where: str = "") -> QgsVectorLayer:
@@ -89,12 +89,13 @@ def main(path: str, folder: Path) -> None:
         lambda text, tag, level: messages.append(f"{tag}: {text}")
     )
     layers = {name: open_layer(path, name) for name in LAYERS}
-    peak, link, edit = layers.values()
+    peak, link, edit, area = layers.values()
     at = QgsFeatureRequest().setFilterExpression("\"ts\" = '2026-11-23T08:00:00.000Z'")
     rows = {
         "scenario_link_peak": drawn(peak, QgsFeatureRequest()),
         "scenario_link": drawn(link, at),
         "scenario_edit": drawn(edit, QgsFeatureRequest()),
+        "scenario_isochrone": drawn(area, QgsFeatureRequest()),
     }
 
     def count(name: str, found: "list[tuple[object, list[str]]]") -> "dict[str, int]":
@@ -103,6 +104,12 @@ def main(path: str, folder: Path) -> None:
 
     of = {str(row["segment_id"]): (row, labels) for row, labels in rows["scenario_link_peak"]}
     one = open_layer(path, "scenario_link_peak", "\"run_id\" = 'first' AND \"period\" = 'am'")
+    areas = [
+        (row["network"], row["minutes"], [text for text in labels if text], tip(area, row))
+        for row, labels in rows["scenario_isochrone"]
+    ]
+    area.setSubsetString("\"run_id\" = 'first' AND \"period\" = 'am'")
+    morning = drawn(area, QgsFeatureRequest())
     time = link.temporalProperties()
     seconds = QgsUnitTypes.fromUnitToUnitFactor(time.durationUnits(), QgsUnitTypes.TemporalSeconds)
     sides = {"right": side_of_traffic(open_layer(path, "scenario_link_peak"))}
@@ -117,6 +124,8 @@ def main(path: str, folder: Path) -> None:
         "filtered": count("scenario_link_peak", drawn(one, QgsFeatureRequest())),
         "labels": {key: [text for text in labels if text] for key, (_, labels) in of.items()},
         "tips": {key: tip(peak, row) for key, (row, _) in of.items()},
+        "areas": areas,
+        "area_filtered": count("scenario_link_peak", morning),  # a row per period, too
         "edit_tip": tip(edit, next(edit.getFeatures())),
         "temporal": {
             "active": time.isActive(),

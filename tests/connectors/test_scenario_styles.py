@@ -35,7 +35,8 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_layers_open_without_a_word(answer: dict[str, Any]) -> None:
     assert answer["messages"] == []
     assert answer["renderers"] == dict.fromkeys(
-        ("scenario_link_peak", "scenario_link", "scenario_edit"), "RuleRenderer"
+        ("scenario_link_peak", "scenario_link", "scenario_edit", "scenario_isochrone"),
+        "RuleRenderer",
     )
 
 
@@ -44,12 +45,23 @@ def test_only_one_run_and_period_is_drawn(answer: dict[str, Any]) -> None:
     """Two runs of four periods: of eight rows per segment, one is drawn."""
     assert answer["drawn"]["scenario_link_peak"] == {"second day": 36}
     assert answer["drawn"]["scenario_edit"] == {"second": 6}
+    assert answer["drawn"]["scenario_isochrone"] == {"second": 4}  # two limits, before and after
 
 
 @pytest.mark.qgis
 def test_a_users_filter_decides_what_is_drawn(answer: dict[str, Any]) -> None:
     """Whoever filters by run and period sees just that, in the same colours."""
     assert answer["filtered"] == {"first am": 36}
+    assert answer["area_filtered"] == {"first am": 4}
+
+
+@pytest.mark.qgis
+def test_areas_before_and_after_are_told_apart(answer: dict[str, Any]) -> None:
+    areas = {(network, minutes): (labels, tip) for network, minutes, labels, tip in answer["areas"]}
+    assert areas["baseline", 10][0][-1] == "before"
+    assert areas["scenario", 10][0][-1] == "with the scenario"
+    words = "<b>20 min from zone Z2</b>, whole time<br>scenario: 3.2 km², 10 km of streets"
+    assert areas["scenario", 20][1] == words
 
 
 @pytest.mark.qgis

@@ -17,7 +17,9 @@ SCENARIO = {  # title of each layer, from the top one down
     "scenario_edit": "What changes",
     "scenario_link_peak": "Effects by part of the day",
     "scenario_link": "Effects step by step",
+    "scenario_isochrone": "Areas within reach",
 }
+_AREA = "scenario_isochrone"
 SCENARIO_TABLES = (  # what people read
     *SCENARIO,
     "scenario",
@@ -61,7 +63,19 @@ def scenario_layers(connection: Connection, schema: str) -> tuple[str, ...]:
             row = execute(connection, query, qualified(schema, "scenario")).fetchone()
     except psycopg.ProgrammingError:  # tables of version 1, or no right
         return ()
-    return () if row is None else tuple(SCENARIO)
+    if row is None:
+        return ()
+    return tuple(name for name in SCENARIO if name != _AREA or _has_areas(connection, schema))
+
+
+def _has_areas(connection: Connection, schema: str) -> bool:
+    """Tell whether there are areas within reach of the run that is shown."""
+    try:
+        with connection.transaction():
+            query = "SELECT 1 FROM {} WHERE is_current LIMIT 1"
+            return execute(connection, query, qualified(schema, _AREA)).fetchone() is not None
+    except psycopg.ProgrammingError:  # tables of version 2
+        return False
 
 
 def scenario_span(

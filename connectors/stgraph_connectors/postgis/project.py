@@ -230,8 +230,8 @@ def _read_extent(
     connection: Connection, schema: str, tables: Mapping[str, _Table]
 ) -> tuple[float, float, float, float]:
     """Return where the nodes are, in web mercator and with a margin."""
-    # a part has every node once, and few segments are changed
-    large = (FORECAST, "scenario_link", "scenario_edit")
+    # a part has every node once, few segments are changed, and areas reach too far
+    large = (FORECAST, "scenario_link", "scenario_edit", "scenario_isochrone")
     table = min(tables.values(), key=lambda t: (t.name in large, t.horizon is None))
     row = execute(
         connection,
@@ -296,8 +296,9 @@ def _add_tree(root: ET.Element, content: _Content) -> None:
     tables = content.tables
     if "scenario_link" in tables:
         group = _add_group(tree, "Scenario", shown=FORECAST not in tables)
-        for name in SCENARIO:
-            _add_leaf(group, tables[name], content, shown=name != "scenario_link")
+        hidden = ("scenario_link", "scenario_isochrone")
+        for name in (name for name in SCENARIO if name in tables):
+            _add_leaf(group, tables[name], content, shown=name not in hidden)
     if FORECAST in tables or "scenario_link" not in tables:
         _add_forecast(tree, content)
     for title, names in (("Observed", (OBSERVATION,)), ("Quality", (ERRORS, SUPPORT))):

@@ -16,7 +16,13 @@ import pandas as pd
 import shapely
 
 from stgraph.errors import DataError, InputError
-from stgraph_connectors._scenario_styles import Side, edit_styles, link_styles, peak_styles
+from stgraph_connectors._scenario_styles import (
+    Side,
+    area_styles,
+    edit_styles,
+    link_styles,
+    peak_styles,
+)
 from stgraph_connectors._scenario_tables import (
     CHANGES,
     COLUMNS,
@@ -50,11 +56,12 @@ _TYPES: Mapping[Kind, str] = {
     "real": "float4",
     "integer": "int8",
     "boolean": "bool",
-    "line": "bytea",  # as PostGIS takes a geometry
+    "shape": "bytea",  # as PostGIS takes a geometry
 }
 _WHOLE = {"operation": "int4", "n_segments": "int4"}
 _WIDE = ("scenario_summary", "scenario_access")  # numbers with more digits
-_SHOWN = ("scenario_link_peak", "scenario_edit")  # tables with a mark of the run that is shown
+# tables with a mark of the run that is shown
+_SHOWN = ("scenario_link_peak", "scenario_edit", "scenario_isochrone")
 
 
 @dataclass(frozen=True)
@@ -216,6 +223,7 @@ def _publish(
         ("scenario_link_peak", peak_styles(side=side)),
         ("scenario_link", link_styles(step, side=side)),
         ("scenario_edit", edit_styles()),
+        ("scenario_isochrone", area_styles()),
     ):
         write_named_styles(connection, schema, styles, layer=layer)
     return ScenarioPublication(schema, run_id, len(links), 0.0, not was_there, is_current)
@@ -275,15 +283,16 @@ def _copy_table(connection: Connection, schema: str, name: str, table: pd.DataFr
         kind = kind_of(column)
         number = "float8" if name in _WIDE else "float4"
         stored = _WHOLE.get(column, number if kind == "real" else _TYPES[kind])
-        kinds["geom" if kind == "line" else column] = stored
-        columns.append(list(_values(table, column, kind)))
+        kinds["geom" if kind == "shape" else column] = stored
+        columns.append(list(_values(name, table, column, kind)))
     copy_records(connection, qualified(schema, name), kinds, zip(*columns, strict=True))
 
 
-def _values(table: pd.DataFrame, column: str, kind: Kind) -> Iterator[Any]:
+def _values(name: str, table: pd.DataFrame, column: str, kind: Kind) -> Iterator[Any]:
     """Yield values as the server takes them, None where there is none."""
-    if kind == "line":
-        yield from _ewkb(gpd.GeoDataFrame(table).geometry)
+    if kind == "shape":
+        allowed = "MultiPolygon" if name == "scenario_isochrone" else "LineString"
+        yield from _ewkb(gpd.GeoDataFrame(table).geometry, allowed)
         return
     for value in table[column].tolist():
         if pd.isna(value):
@@ -296,10 +305,12 @@ def _values(table: pd.DataFrame, column: str, kind: Kind) -> Iterator[Any]:
             yield value
 
 
-def _ewkb(lines: gpd.GeoSeries) -> list[bytes | None]:
-    """Return lines as PostGIS takes them, in degrees and flat."""
-    shapes = (lines if lines.crs is None else lines.to_crs(_SRID)).to_numpy()
-    odd = sorted({s.geom_type for s in shapes if s is not None and s.geom_type != "LineString"})
+def _ewkb(given: gpd.GeoSeries, allowed: str) -> list[bytes | None]:
+    """Return shapes as PostGIS takes them, in degrees and flat."""
+    shapes = (given if given.crs is None else given.to_crs(_SRID)).to_numpy()
+    odd = sorted({s.geom_type for s in shapes if s is not None and s.geom_type != allowed})
+    if odd and allowed == "MultiPolygon":
+        raise DataError(f"areas within reach are {odd}; give every one as a MultiPolygon")
     if odd:
         raise DataError(f"segments are {odd}; give every segment one plain line")
     flat = shapely.set_srid(shapely.force_2d(shapes), _SRID)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,9 @@ import pyogrio
 from stgraph.errors import InputError
 from stgraph_connectors._scenario_styles import (
     ALIASES,
+    AREA_ALIASES,
     Side,
+    area_styles,
     edit_styles,
     link_styles,
     peak_styles,
@@ -31,16 +33,18 @@ logger = logging.getLogger(__name__)
 
 Links = Literal["auto", "all", "changed", "none"]
 
-_SEGMENT, _PEAK, _EDIT, _LINK = (
+_SEGMENT, _PEAK, _EDIT, _LINK, _AREA = (
     "scenario_segment",
     "scenario_link_peak",
     "scenario_edit",
     _scenario_links.LAYER,
+    "scenario_isochrone",  # only in files with a run that asked for areas
 )
 _LAYERS = {
     _PEAK: "What a scenario changes on every segment, by part of the day",
     _EDIT: "What the operations of a scenario do, by segment",
     _SEGMENT: "The road segments of a scenario",
+    _AREA: "Areas within reach of zones, with and without a scenario",
 }
 _PLAIN = {
     "scenario": "Runs: what was asked, how it was computed, what it rests on",
@@ -236,13 +240,21 @@ def _copy(existing: Path, path: Path, shown: str) -> None:
 def _forget(db: sqlite3.Connection, run_id: str) -> None:
     """Remove what is there of a run."""
     _scenario_links.remove_links(db, run_id)
-    for name in (*_LAYERS, *_PLAIN):
+    for name in _there(db, (*_LAYERS, *_PLAIN)):
         db.execute(f"DELETE FROM {_gpkg.quoted(name)} WHERE run_id = ?", (run_id,))  # noqa: S608
+
+
+def _there(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
+    """Return those of some tables that a file has."""
+    known = {name for (name,) in db.execute("SELECT table_name FROM gpkg_contents")}
+    return [name for name in names if name in known]
 
 
 def _write_layers(path: Path, tables: Mapping[str, pd.DataFrame], crs: str | None) -> None:
     """Add the rows with geometry, with GDAL, in the file's reference system."""
     for name, description in _LAYERS.items():
+        if name == _AREA and not len(tables[name]):
+            continue
         frame = gpd.GeoDataFrame(tables[name])[list(COLUMNS[name])]
         frame = frame if crs is None or frame.crs is None else frame.to_crs(crs)
         words = [c for c in frame if isinstance(frame[c].dtype, pd.CategoricalDtype)]
@@ -255,7 +267,7 @@ def _write_layers(path: Path, tables: Mapping[str, pd.DataFrame], crs: str | Non
             layer=name,
             driver="GPKG",
             append=path.exists() and name in {row[0] for row in pyogrio.list_layers(path)},
-            geometry_type="LineString",
+            geometry_type="MultiPolygon" if name == _AREA else "LineString",
             dataset_options={"VERSION": "1.3"},  # QGIS 3.22 warns about 1.4
             layer_options={"FID": "fid", "GEOMETRY_NAME": "geom", "DESCRIPTION": description},
         )
@@ -294,7 +306,7 @@ def _plain_values(values: pd.Series[Any], kind: Kind) -> list[Any]:
 
 def _point_at(db: sqlite3.Connection, run_id: str) -> None:
     """Let the layers show a run."""
-    for name in ("scenario", _PEAK, _EDIT):
+    for name in _there(db, ("scenario", _PEAK, _EDIT, _AREA)):
         db.execute(
             f"UPDATE {_gpkg.quoted(name)} SET is_current = (run_id = ?) "  # noqa: S608
             "WHERE is_current <> (run_id = ?)",
@@ -313,17 +325,20 @@ def _add_styles(db: sqlite3.Connection, step: pd.Timedelta, side: Side) -> None:
         _LINK: link_styles(step, side=side),
         _EDIT: edit_styles(),
         _SEGMENT: [NamedStyle("plain", quiet, is_default=True)],
+        _AREA: area_styles(),
     }
     titles = {_PEAK: "Scenario: by part of the day", _LINK: "Scenario: step by step"}
     titles |= {_EDIT: "Scenario: what changes", _SEGMENT: "Scenario: segments"}
+    titles |= {_AREA: "Scenario: areas within reach"}
+    notes = ALIASES | AREA_ALIASES
     there = {row[0] for row in db.execute("SELECT f_table_name FROM layer_styles")}
-    for layer, named in styles.items():
+    for layer in _there(db, styles):
         if layer in there:
             continue  # perhaps changed in QGIS
-        for style in named:
+        for style in styles[layer]:
             _gpkg.add_style(db, layer, style.name, style.qml, default=style.is_default)
         columns = {row[1] for row in db.execute(f"PRAGMA table_info({_gpkg.quoted(layer)})")}
-        _gpkg.add_column_notes(db, layer, {c: t for c, t in ALIASES.items() if c in columns})
+        _gpkg.add_column_notes(db, layer, {c: t for c, t in notes.items() if c in columns})
         abstract = _LAYERS.get(layer, _scenario_links.DESCRIPTION)
         metadata: dict[str, Any] = {"title": titles[layer], "abstract": abstract}
         _gpkg.add_layer_metadata(db, layer, build_metadata_xml(**metadata))

@@ -17,6 +17,7 @@ from psycopg import sql
 from real_qgis import need_qgis_python, run_script
 from scenario_results import CLOSED, make_result
 from stgraph_connectors import _scenario_tables
+from stgraph_connectors.postgis import _scenario_layers
 from stgraph_connectors.postgis import scenarios as scenarios_module
 from stgraph_connectors.postgis import schema as schema_module
 from stgraph_connectors.postgis.connect import connect
@@ -60,7 +61,7 @@ def test_words_of_the_view_are_those_of_results() -> None:
 def test_runs_of_an_older_schema_stay(
     database: str, frames: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Version 2 had no ranges of what changes between zones: those of its runs are NULL."""
+    """Version 2 had no ranges between zones, NULL in its runs, and no areas within reach."""
     every = schema_module._migrations()
     monkeypatch.setattr(schema_module, "_migrations", lambda: {n: every[n] for n in (1, 2)})
     old = {
@@ -68,7 +69,10 @@ def test_runs_of_an_older_schema_stay(
         for name, columns in _scenario_tables.COLUMNS.items()
     }
     of_access = tuple(c for c in old["scenario_access"] if c not in ("low", "high"))
+    del old["scenario_isochrone"]
     monkeypatch.setattr(scenarios_module, "COLUMNS", {**old, "scenario_access": of_access})
+    monkeypatch.setattr(scenarios_module, "_SHOWN", ("scenario_link_peak", "scenario_edit"))
+    monkeypatch.setattr(_scenario_layers, "SCENARIO_TABLES", tuple(old))
     init_schema(database, roles=True)
     write_scenario_postgis(frames, database)
     monkeypatch.undo()
@@ -80,6 +84,10 @@ def test_runs_of_an_older_schema_stay(
     assert found == [(RUN, 8, 0, None), (OTHER, 8, 6, 3.5)]
     text = "SELECT sum(low), sum(high) FROM stgraph.scenario_access WHERE run_id = "
     assert query(database, f"{text}'{OTHER}'") == [(-375.0, -125.0)]
+    found = query(database, "SELECT run_id, count(*) FROM stgraph.scenario_isochrone GROUP BY 1")
+    assert found == [(OTHER, 8)]
+    rights = "SELECT has_table_privilege('stgraph_reader', 'stgraph.scenario_isochrone', 'SELECT')"
+    assert query(database, rights) == [(True,)]
     column = "'stgraph.scenario_od', 'd_min_low'"
     rights = f"SELECT has_column_privilege('stgraph_reader', {column}, 'SELECT')"
     assert query(database, rights) == [(True,)]
@@ -170,9 +178,38 @@ def test_the_layers_show_one_run(database: str, frames: Frames) -> None:
         (frames, {}, RUN),
     ):
         write_scenario_postgis(given, database, **options)  # type: ignore[arg-type]
-        for name in ("scenario", "scenario_link", "scenario_link_peak", "scenario_edit"):
+        for name in ("scenario", *_scenario_layers.SCENARIO):
             text = f"SELECT DISTINCT run_id FROM stgraph.{name} WHERE is_current"
             assert query(database, text) == [(shown,)], name
+
+
+def test_areas_within_reach_are_there(database: str, frames: Frames) -> None:
+    """As valid polygons in degrees; a run without any has none, and no layer in a project."""
+    init_schema(database)
+    write_scenario_postgis(frames, database)
+    given = frames["scenario_isochrone"]
+    rows = query(
+        database,
+        "SELECT zone, period, network, minutes, area_km2, ST_AsBinary(geom), ST_IsValid(geom), "
+        "ST_SRID(geom) FROM stgraph.scenario_isochrone ORDER BY fid",
+    )
+    assert [row[:3] for row in rows] == list(
+        given[["zone", "period", "network"]].itertuples(index=False, name=None)
+    )
+    assert [row[3:5] for row in rows] == [
+        pytest.approx(pair) for pair in given[["minutes", "area_km2"]].to_numpy().tolist()
+    ]
+    assert shapely.equals(shapely.from_wkb([bytes(row[5]) for row in rows]), given.geometry).all()
+    assert {row[6:] for row in rows} == {(True, 4326)}
+    with connect(database) as connection:
+        assert "scenario_isochrone" in _scenario_layers.scenario_layers(connection, "stgraph")
+    write_scenario_postgis(frames | {"scenario_isochrone": given.iloc[:0]}, database)
+    assert counts(database)["scenario_isochrone"] == 0
+    with connect(database) as connection:
+        assert "scenario_isochrone" not in _scenario_layers.scenario_layers(connection, "stgraph")
+    odd = given.set_geometry(given.geometry.representative_point())
+    with pytest.raises(DataError, match=r"areas within reach are \['Point'\]"):
+        write_scenario_postgis(frames | {"scenario_isochrone": odd}, database)
 
 
 def test_only_what_changes(database: str, frames: Frames) -> None:
@@ -267,6 +304,7 @@ def test_scenarios_and_forecasts_share_a_schema(database: str, frames: Frames) -
     assert styled == [
         ("forecast_latest", "Speed (km/h)"),
         ("scenario_edit", "What changes"),
+        ("scenario_isochrone", "Within reach, whole time"),
         ("scenario_link", "Speed change (km/h)"),
         ("scenario_link_peak", "Speed change (km/h), whole time"),
     ]
@@ -336,6 +374,7 @@ def test_a_project_has_the_layers(database: str, frames: Frames, tmp_path: Path)
         ("What changes", on),
         ("Effects by part of the day", on),
         ("Effects step by step", off),
+        ("Areas within reach", off),
     ]
     assert root.find("ProjectTimeSettings").get("timeStep") == "30"  # type: ignore[union-attr]
     sources = [source.text or "" for source in root.iter("datasource")]
@@ -355,7 +394,7 @@ def test_a_project_has_the_layers(database: str, frames: Frames, tmp_path: Path)
 
 @pytest.mark.qgis
 def test_a_real_qgis_draws_the_project(database: str, frames: Frames, tmp_path: Path) -> None:
-    """All three layers are valid, styled, and have rows in a frame of the clock."""
+    """All layers are valid, styled, and have rows in a frame of the clock."""
     need_qgis_python()
     init_schema(database)
     write_scenario_postgis(frames, database)
@@ -367,6 +406,7 @@ def test_a_real_qgis_draws_the_project(database: str, frames: Frames, tmp_path: 
         "Effects by part of the day": [True, "RuleRenderer", 144, 12],
         "Effects step by step": [True, "RuleRenderer", 36, 3],
         "What changes": [True, "RuleRenderer", 6, 1],
+        "Areas within reach": [True, "RuleRenderer", 8, 4],
     }
 
 
@@ -398,7 +438,7 @@ def test_bad_input(database: str, frames: Frames) -> None:
         write_scenario_postgis(frames, database, links="auto")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="`side` is"):
         write_scenario_postgis(frames, database, side="up")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="8 problem"):
+    with pytest.raises(InputError, match="9 problem"):
         write_scenario_postgis({}, database)
     with pytest.raises(OutputError, match="no schema 'nope'"):
         write_scenario_postgis(frames, database, schema="nope")

@@ -107,6 +107,25 @@ def test_runs_are_removed_with_all_their_rows(frames: Frames, tmp_path: Path) ->
     assert sorted(one.name for one in tmp_path.iterdir()) == ["s.gpkg"]
 
 
+def test_areas_come_with_the_first_run_that_asks_for_them(frames: Frames, tmp_path: Path) -> None:
+    """There is no such layer before; then it has its styles, and goes along with its run."""
+    plain = frames | {"scenario_isochrone": frames["scenario_isochrone"].iloc[:0]}
+    path = write_scenario_geopackage(plain, tmp_path / "s.gpkg")
+    assert "scenario_isochrone" not in pyogrio.list_layers(path)[:, 0]
+    write_scenario_geopackage({n: t.assign(run_id=OTHER) for n, t in frames.items()}, path)
+    rows = read(path, "scenario_isochrone")
+    assert rows["run_id"].tolist() == [OTHER] * 8
+    assert rows.geom_type.unique().tolist() == ["MultiPolygon"]
+    assert rows.geom_equals(frames["scenario_isochrone"], align=False).all()
+    with closing(sqlite3.connect(path)) as db:
+        of = "WHERE f_table_name = 'scenario_isochrone'"
+        assert db.execute(f"SELECT count(*) FROM layer_styles {of}").fetchone() == (4,)
+    write_scenario_geopackage(plain, path)  # the same as the first, which is shown again
+    assert not read(path, "scenario_isochrone")["is_current"].any()
+    assert scenario_geopackage.remove_scenarios(path, runs=(OTHER,)) == (OTHER,)
+    assert len(read(path, "scenario_isochrone")) == 0
+
+
 def test_what_holds_no_runs_is_left_alone(tmp_path: Path) -> None:
     other = tmp_path / "other.gpkg"
     gpd.GeoDataFrame({"a": [1]}, geometry=[None], crs=4326).to_file(other)
@@ -235,7 +254,7 @@ def test_styles_come_along_and_stay_as_the_user_made_them(frames: Frames, tmp_pa
     default = [(layer, name) for layer, name, is_default in rows if is_default]
     assert ("scenario_link_peak", "Speed change (km/h), whole time") in default
     assert ("scenario_link", "Speed change (km/h)") in default
-    assert len(default) == len({layer for layer, _, _ in rows}) == 4
+    assert len(default) == len({layer for layer, _, _ in rows}) == 5
     assert sum(layer == "scenario_link_peak" for layer, _, _ in rows) == 12
     write_scenario_geopackage(tables(make_result(run_id=OTHER)), path)
     with closing(sqlite3.connect(path)) as db:

@@ -496,3 +496,20 @@ def test_pairs_to_be_shown_are_zones() -> None:
     _, report = check(scenario, make_town(), time=TIME, demand=demand, allow_disconnect=True)
     told = [finding for finding in report.errors if finding.where == "`outputs.od_pairs`"]
     assert [finding.what for finding in told] == ["no zone 'Nowhere'"]
+
+
+def test_areas_begin_at_zones_of_the_demand() -> None:
+    """Nearest names; and without any demand there are no zones to begin at."""
+    demand = make_demand()
+    zone = str(demand.zones.index[0])
+    asked = {"isochrones": {"from": [zone, f"{zone}x"]}}
+    scenario = Scenario("a", outputs=asked).close(**SOUTH)
+    _, report = check(scenario, make_town(), time=TIME, demand=demand, allow_disconnect=True)
+    told = [one for one in report.errors if one.where == "`outputs.isochrones`"]
+    assert [one.what for one in told] == [f"no zone '{zone}x'"]
+    assert zone in told[0].todo
+    _, report = check(scenario, make_town(), time=TIME)
+    assert [one.what for one in report.errors] == ["needs zones, and there are none"]
+    promised = Scenario(**{**dict(scenario), "demand": {"gravity": {"weights": ["home"]}}})
+    _, report = check(promised, make_town(), time=TIME)
+    assert not report.errors

@@ -514,7 +514,12 @@ def test_junk_is_refused_in_words(seed: int, tmp_path: Path) -> None:
         document |= {
             "baseline": {"roads": {"connector": "osm", "path": "x"}, "forecast": {"stations": "x"}},
             "demand": {"od": {"matrix": "x.csv"}, "per": "day"},
-            "outputs": {"geopackage": "a.gpkg", "od_pairs": [["a", "b"]], "dsn": "service=x"},
+            "outputs": {
+                "geopackage": "a.gpkg",
+                "od_pairs": [["a", "b"]],
+                "dsn": "service=x",
+                "isochrones": {"from": ["a"], "minutes": [5, 10]},
+            },
         }
         container, key = _places(document)[random.integers(len(_places(document)))]
         junk = JUNK[random.integers(len(JUNK))]
@@ -524,6 +529,40 @@ def test_junk_is_refused_in_words(seed: int, tmp_path: Path) -> None:
             container[key] = junk
         with contextlib.suppress(ConfigError):
             read(dump_yaml(document), tmp_path, "junk.yaml")
+
+
+ASKED = {
+    "a.yaml": "outputs: {isochrones: {from: [Z1, 7, Z1], minutes: [30, 10]}}",
+    "a.toml": '[outputs]\nisochrones = {from = ["Z1", 7, "Z1"], minutes = [30, 10]}',
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_areas_within_reach_are_asked_for(name: str, tmp_path: Path) -> None:
+    """Every zone once, limits from the nearest on; and both are there when it is written again."""
+    (scenario,) = read(ASKED[name], tmp_path, name)
+    asked = scenario.outputs.isochrones
+    assert asked is not None
+    assert (asked.from_, asked.minutes) == (("Z1", "7"), (10, 30))
+    assert read(to_yaml(scenario), tmp_path) == (scenario,)
+    assert Outputs.model_validate({"isochrones": {"from": ["Z1"]}}).isochrones is not None
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ("{from: []}", r"`: cannot be \[\]; give 1 to 12 zones$"),
+        ("{minutes: [10]}", "`outputs.isochrones.from`: is missing"),
+        ("{from: [Z1], minutes: [0, 10]}", r"cannot be \[0, 10\]; give a number above 0"),
+        ("{from: [Z1], minutes: [1, 2, 3, 4, 5, 6, 7]}", "give 1 to 6 limits in minutes"),
+        ("{from: [Z1], minutes: [900]}", r"give a number of at most 240 \(item 0\)$"),
+        ("{from: [Z1], minuets: [9]}", r"unknown key \(did you mean 'minutes'\?"),
+        ("[Z1]", r"`outputs.isochrones`: cannot be \['Z1'\]"),
+    ],
+)
+def test_areas_that_cannot_be_asked_for(asked: str, match: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=match):
+        read(f"outputs: {{isochrones: {asked}}}", tmp_path)
 
 
 def test_an_error_of_a_sweep_is_said_once(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_every_table_says_whose_it_is(result: ScenarioResult) -> None:
     found = tables(result)
     assert list(found) == [
         "scenario", "scenario_segment", "scenario_link", "scenario_link_peak", "scenario_od",
-        "scenario_edit", "scenario_summary", "scenario_access",
+        "scenario_edit", "scenario_summary", "scenario_access", "scenario_isochrone",
     ]  # fmt: skip
     for table in found.values():
         assert table.columns[0] == "run_id"
@@ -226,3 +226,18 @@ def test_the_card_is_json_whatever_is_in_it(result: ScenarioResult) -> None:
     card = {"r2": np.float32("nan"), "n": np.int64(3), "parts": [{"x": float("inf")}, (1.5,)]}
     text = tables(replace(result, card=card))["scenario"]["card"].iloc[0]
     assert json.loads(text) == {"r2": None, "n": 3, "parts": [{"x": None}, [1.5]]}
+
+
+def test_areas_are_in_the_crs_of_the_segments(result: ScenarioResult) -> None:
+    """As the lines are, so that one file has one; without areas there is a table without rows."""
+    rows = tables(result)["scenario_isochrone"]
+    assert len(rows) == 8
+    assert rows.columns[:4].tolist() == ["run_id", "zone", "period", "network"]
+    assert rows["minutes"].tolist()[:2] == [20, 10]  # small ones are drawn on top
+    nodes, edges = (part.to_crs(32632) for part in (result.roads.nodes, result.roads.edges))
+    metres = replace(result.roads, nodes=nodes, edges=edges)
+    assert tables(replace(result, roads=metres))["scenario_isochrone"].crs == "EPSG:32632"
+    empty = tables(replace(result, isochrones=None))["scenario_isochrone"]
+    assert empty.columns.tolist() == rows.columns.tolist()
+    assert len(empty) == 0
+    assert empty.crs == rows.crs

@@ -88,3 +88,30 @@ def test_trips_are_counted_as_told() -> None:
     assert list(before.values()) == [pytest.approx(2.5), 4.0, 0.0]
     none = ODTimes(od.zones, hours, base, np.full_like(scn, np.inf))
     assert all(np.isnan(value) for value in trip_numbers(none, trips).values())
+
+
+def test_areas_within_reach_of_the_zones_that_were_asked_for(city: City) -> None:
+    """Both networks, each limit, each part of the day; smaller where a street is closed."""
+    zone = str(make_demand(150.0).zones.index[0])
+    asked = {"isochrones": {"from": [zone], "minutes": [2, 1]}}
+    found = go(Scenario(**{**dict(WORKS), "outputs": asked}), city)
+    areas = found.isochrones
+    assert areas is not None
+    assert set(areas["zone"]) == {zone}
+    assert areas["minutes"].tolist()[:2] == [2, 1]
+    assert len(areas) == 2 * 2 * areas["period"].nunique()
+    size = areas.pivot_table(index=["period", "minutes"], columns="network", values="area_km2")
+    assert (size["scenario"] <= size["baseline"]).all()
+    assert size.loc["am"]["scenario"].sum() < size.loc["am"]["baseline"].sum()
+    rows = tables(found)["scenario_isochrone"]
+    assert rows.is_valid.all()
+    assert rows["run_id"].eq(found.run_id).all()
+    assert go(WORKS, city).isochrones is None  # nobody asked
+
+
+def test_no_change_is_no_change_of_areas(city: City) -> None:
+    zone = str(make_demand(150.0).zones.index[0])
+    found = go(Scenario("none", outputs={"isochrones": {"from": [zone], "minutes": [2]}}), city)
+    assert found.isochrones is not None
+    parts = [part for _, part in found.isochrones.groupby("network")]
+    assert parts[0].geometry.tolist() == parts[1].geometry.tolist()
