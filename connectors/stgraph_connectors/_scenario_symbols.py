@@ -11,7 +11,7 @@ _LEAST_MM, _MOST_MM = 0.3, 4.0
 _MOST_VPH = 800.0  # a change of flow from here on is drawn at its widest
 _UNKNOWN_MM = 0.9  # where no flow is known
 _GAP_MM = 0.15  # from the middle of a two-way street
-_PALE = 45  # of 255: how much an area hides
+_PALE = 60  # of 255: how much an area hides
 _TOP = 10  # level of what is drawn above all changes
 
 # never wider than the most, and the square root of it in between: areas compare
@@ -99,8 +99,8 @@ def add_area(symbol: ET.Element, colour: str, *, dash: str | None = None, level:
     options = {"color": fill, "style": "solid", "outline_style": "no"}
     add_layer(symbol, "SimpleFill", options)
     symbol[-1].set("pass", str(level))
-    _add_line(symbol, "#ffffff", 1.1, level=_TOP)
-    _add_line(symbol, colour, 0.6, dash=dash, level=_TOP + level)
+    _add_line(symbol, "#ffffff", 0.9, level=_TOP)
+    _add_line(symbol, colour, 0.45, dash=dash, level=_TOP + level)
 
 
 def _add_line(

@@ -197,6 +197,37 @@ def access_tables(result: ScenarioResult) -> list[dict[str, Any]]:
     return rows
 
 
+def area_table(result: ScenarioResult) -> list[dict[str, Any]]:
+    """Return the areas within reach, by zone and limit, in the part of the day that differs most.
+
+    The whole time repeats its parts and is left out where there are any.
+    """
+    areas = result.isochrones
+    if areas is None:
+        return []
+    parts = areas[areas["period"] != "day"]
+    shown = pd.DataFrame(parts if len(parts) else areas)
+    keys, networks = ["zone", "minutes", "period"], ["baseline", "scenario"]
+    sizes = shown.set_index([*keys, "network"])["area_km2"]
+    rows = pd.concat([sizes.xs(one, level="network").rename(one) for one in networks], axis=1)
+    rows = rows.reset_index().assign(base=rows["baseline"].to_numpy(), low=np.nan, high=np.nan)
+    rows["change"] = rows["scenario"] - rows["base"]
+    rows["size"] = -rows["change"].abs()
+    order = {zone: i for i, zone in enumerate(areas["zone"].unique())}
+    rows = rows.assign(place=rows["zone"].map(order)).sort_values(
+        ["place", "minutes", "size"], kind="stable"
+    )
+    return [
+        {
+            "zone": str(row["zone"]),
+            "minutes": f"{row['minutes']:g}",
+            "period": LABELS.get(str(row["period"]), str(row["period"])),
+            "estimate": Estimate.of({**row, "unit": "km²"}),
+        }
+        for row in rows.drop_duplicates(["zone", "minutes"]).to_dict("records")
+    ]
+
+
 def measure_words(measure: str) -> str:
     """Return ``jobs_15`` as ``jobs within 15 min``."""
     found = re.fullmatch(r"(\w+?)_(\d+)", measure)

@@ -22,6 +22,7 @@ from stgraph.scenario._numbers import Estimate, decade, number, plain, signed
 from stgraph.scenario._report_maps import Drawn, edit_map, is_major, maps_of, prepare
 from stgraph.scenario._report_tables import (
     access_tables,
+    area_table,
     od_pairs,
     od_zones,
     operations_of,
@@ -183,6 +184,7 @@ def _scenario(drawn: Drawn, key: str) -> dict[str, Any]:
         "pairs": od_pairs(result),
         "zones": od_zones(result),
         "access": access_tables(result),
+        "areas": area_table(result),
         "card": {name: part for name, part in result.card.items() if name not in _LOUD},
         "findings": [f for f in result.report if f.level != "error"] + result.report.errors,
         "script": result.script,

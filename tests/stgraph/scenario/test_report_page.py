@@ -162,6 +162,22 @@ def test_pairs_and_zones_that_lose_most(page: Page) -> None:
     assert [row[-1] for row in reached] == ["−300 to −100", "−80 to −20", "not known"]
 
 
+def test_areas_within_reach_are_those_asked_for(page: Page, result: ScenarioResult) -> None:
+    """By zone and limit, in the part of the day in which they differ most: 0.6 of 1 and 4 km²."""
+    assert [row[:3] for row in page.tables["areas"][1:]] == [
+        ["Z2", "10", "Morning"],
+        ["Z2", "20", "Morning"],
+    ]
+    assert [row[-1] for row in page.tables["areas"][1:]] == ["−40\u00a0%"] * 2
+    assert page.values["areas"][1:] == [
+        pytest.approx([1.0, 0.6, -0.4]),
+        pytest.approx([4.0, 2.4, -1.6]),
+    ]
+    alone = dataclasses.replace(result, isochrones=result.isochrones.query("period == 'day'"))
+    assert Page(render_report([alone])).tables["areas"][1][2] == "Whole time"
+    assert "areas" not in Page(render_report([dataclasses.replace(result, isochrones=None)])).tables
+
+
 def test_lists_are_as_long_as_asked_for_and_have_the_pairs_asked_for(
     result: ScenarioResult,
 ) -> None:
