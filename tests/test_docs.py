@@ -368,6 +368,9 @@ def test_scenario_scripts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("bridge.yaml", "scenario.toml"):
         (scenario,) = read_scenarios(name)
         assert scenario.operations == names["works"].operations
+    asked = [read_scenarios(name)[0].outputs for name in ("areas.yaml", "scenario-areas.toml")]
+    assert asked[0] == asked[1]
+    assert asked[0].isochrones is not None
 
 
 def test_simulate_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,8 +58,8 @@ def test_a_users_filter_decides_what_is_drawn(answer: dict[str, Any]) -> None:
 @pytest.mark.qgis
 def test_areas_before_and_after_are_told_apart(answer: dict[str, Any]) -> None:
     areas = {(network, minutes): (labels, tip) for network, minutes, labels, tip in answer["areas"]}
-    assert areas["baseline", 10][0][-1] == "before"
-    assert areas["scenario", 10][0][-1] == "with the scenario"
+    assert "before" in areas["baseline", 10][0]
+    assert "with the scenario" in areas["scenario", 10][0]
     words = "<b>20 min from zone Z2</b>, whole time<br>scenario: 3.2 km², 10 km of streets"
     assert areas["scenario", 20][1] == words
 
