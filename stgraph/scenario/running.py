@@ -383,7 +383,11 @@ class _Runner:
         self, found: Estimate, hourly: HourlyDemand | None, trips_base: Any, trips_scn: Any
     ) -> ZoneEffects | None:
         """Return what happens between zones; None without any."""
+        asked = self.scenario.outputs.isochrones
         if self.demand is None or hourly is None:
+            if asked is not None:
+                what = "needs zones, and there are none"
+                self.report.warning("`outputs.isochrones`", what, "give `demand`")
             return None
         zones = replace(
             self.demand,
@@ -396,7 +400,7 @@ class _Runner:
         return measure_zones(
             self.edited, found.effects, found.members, zones,
             trips_base=trips_base, trips_scn=trips_scn, zone=self.zone,
-            asked=self.scenario.outputs.isochrones,
+            asked=asked,
         )  # fmt: skip
 
     def _source(self) -> str:

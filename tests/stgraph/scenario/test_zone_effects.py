@@ -109,6 +109,16 @@ def test_areas_within_reach_of_the_zones_that_were_asked_for(city: City) -> None
     assert go(WORKS, city).isochrones is None  # nobody asked
 
 
+def test_areas_without_the_demand_that_a_script_names_are_missed() -> None:
+    """Who runs it in Python without it is told."""
+    asked = {"isochrones": {"from": ["Z1"]}}
+    given = {"outputs": asked, "demand": {"gravity": {"weights": ["home"]}}}
+    forecast = make_forecast(time=make_time())
+    found = run(Scenario(**{**dict(WORKS), **given}), make_town(), forecast)
+    assert found.isochrones is None
+    assert "`outputs.isochrones`" in [one.where for one in found.report.warnings]
+
+
 def test_no_change_is_no_change_of_areas(city: City) -> None:
     zone = str(make_demand(150.0).zones.index[0])
     found = go(Scenario("none", outputs={"isochrones": {"from": [zone], "minutes": [2]}}), city)
