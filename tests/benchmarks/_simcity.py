@@ -142,6 +142,31 @@ class Simcity:
         base = self.truth[f"base_{quantity}"].astype(np.float64)[: len(scn)]
         return np.nanmean(np.nanmean((scn - base)[:, HOURS], axis=0), axis=0)
 
+    def ceiling(self, case: Case, quantity: str) -> tuple[float, float]:
+        """Return r and skill of half of the replicates that forecast the other half, mean of 40.
+
+        Nobody who knows the city does better than its own simulator on as many days.
+        """
+        scn = self.truth[f"{case.name}_{quantity}"].astype(np.float64)
+        base = self.truth[f"base_{quantity}"].astype(np.float64)[: len(scn)]
+        change = np.nanmean((scn - base)[:, HOURS], axis=1)
+        counted = self.counted(case)
+        rng, found = np.random.default_rng(0), []
+        for _ in range(40):
+            mixed = rng.permutation(len(change))
+            said, true = (np.nanmean(part, axis=0) for part in np.array_split(change[mixed], 2))
+            both = counted & np.isfinite(said) & np.isfinite(true)
+            found.append(score(said, true, both))
+        r, skill = np.mean(found, axis=0)
+        return float(r), float(skill)
+
+    def counted(self, case: Case) -> np.ndarray[Any, Any]:
+        """Tell which links are scored, (E,): all but the closed ones."""
+        counted = np.ones(self.roads.n_edges, dtype=bool)
+        if case.factor == 0:
+            counted[list(case.links)] = False
+        return counted
+
     def true_minutes(self, case: Case) -> float:
         """Return by how much the mean trip takes longer, at 8 and 17 h."""
         usual = self.usual_day().values[:, :, 0].reshape(24, 12, -1)
@@ -204,6 +229,7 @@ def closures(folder: Path, *, quick: bool, method: str = "auto") -> list[Row]:
     for case in cases:
         found, result = _judge(city_data, city, forecast, case, method)
         rows += [Row(f"{case.name}: {TITLES[key]}", value, "") for key, value in found.items()]
+        rows += _ceilings(city_data, case)
         if case.factor > 0:
             continue
         for key, value in found.items():
@@ -221,6 +247,16 @@ def closures(folder: Path, *, quick: bool, method: str = "auto") -> list[Row]:
     return [*rows, *_no_effect(city_data, city, forecast, method)]
 
 
+def _ceilings(data: Simcity, case: Case) -> list[Row]:
+    """Return what replicates of the truth reach on others of it."""
+    rows = []
+    for name, key in (("speed", "speed_kmh"), ("flow", "flow_vph")):
+        for kind, value in zip(("r", "skill"), data.ceiling(case, key), strict=True):
+            title = f"{case.name}: {TITLES[f'{kind}_{name}']}, half of the truth on the other half"
+            rows.append(Row(title, value, ""))
+    return rows
+
+
 def _judge(
     data: Simcity, city: City, forecast: STGraph, case: Case, method: str
 ) -> tuple[dict[str, float], ScenarioResult]:
@@ -231,9 +267,7 @@ def _judge(
     )
     links = result.links
     steps = slice(HOURS.start * 12, HOURS.stop * 12)
-    counted = np.ones(data.roads.n_edges, dtype=bool)
-    if case.factor == 0:
-        counted[list(case.links)] = False
+    counted = data.counted(case)
     found = {}
     for name, key, parts in (
         ("speed", "speed_kmh", (links.speed_base, links.speed_scn)),
