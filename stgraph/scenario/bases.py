@@ -21,7 +21,14 @@ _BANDS = ("_q10", "_q50", "_q90")  # of a forecast, beside its mean
 _SLOWEST = 1.0  # km/h
 
 
-def read_base(forecast: STGraph, city: City, edited: Edited, report: Report) -> Base:
+def read_base(
+    forecast: STGraph,
+    city: City,
+    edited: Edited,
+    report: Report,
+    *,
+    where: str = "the forecast",
+) -> Base:
     """Return a forecast on the segments of both networks; parts have that of their street.
 
     Parameters
@@ -32,19 +39,21 @@ def read_base(forecast: STGraph, city: City, edited: Edited, report: Report) -> 
         The network, and what a scenario makes of it.
     report
         Gets segments that nothing is known of.
+    where
+        What the forecast is, for messages.
 
     Raises
     ------
     DataError
         It has no speeds, or knows none of the segments.
     """
-    traffic = read_traffic(forecast, city.streets.segment_id, report, where="the forecast")
-    report.raise_errors(DataError, title="the forecast cannot be used")
+    traffic = read_traffic(forecast, city.streets.segment_id, report, where=where)
+    report.raise_errors(DataError, title=f"{where} cannot be used")
     assert isinstance(traffic, SegmentTraffic)  # noqa: S101 - else there was an error
     rows = traffic.time.get_indexer(edited.time)
     known = np.where(edited.parent >= 0, 1.0, np.nan)
     at = np.maximum(edited.parent, 0)
-    flow = fill_flows(traffic.flow_vph[rows], edited.time, city.history, report)
+    flow = fill_flows(traffic.flow_vph[rows], edited.time, city.history, report, where=where)
     return Base(traffic.speed_kmh[rows][:, at] * known, flow[:, at] * known)
 
 
@@ -71,14 +80,17 @@ def read_weather(
     zone
         IANA name for the windows of operations.
     report
-        Gets a warning where the weather changes nothing.
+        Gets a warning where the weather changes nothing, and what is found of `with_weather` that
+        has not been found of `forecast`.
 
     Notes
     -----
     A forecast says how much is likely as well: the mean, and the 10, 50 and 90 % quantiles, which
     differ by the weather as well. From the least to the most of these is the range of its effect.
     """
-    mean = read_base(with_weather, city, edited, Report())
+    found, known = Report(), {(one.level, one.what) for one in report}
+    mean = read_base(with_weather, city, edited, found, where="`with_weather`")
+    report.extend([one for one in found if (one.level, one.what) not in known])
     starts = [mean]
     for suffix in _BANDS:
         bands = [_band(one, suffix) for one in (forecast, with_weather)]

@@ -59,7 +59,12 @@ def usual_forecast(
 
 
 def fill_flows(
-    flow_vph: Floats, time: pd.DatetimeIndex, history: History | None, report: Report
+    flow_vph: Floats,
+    time: pd.DatetimeIndex,
+    history: History | None,
+    report: Report,
+    *,
+    where: str = "the forecast",
 ) -> Floats:
     """Return flows (T, E), of segments without any the usual ones of the past.
 
@@ -73,6 +78,8 @@ def fill_flows(
         Of the same segments. None: nothing is filled.
     report
         Gets how many segments have usual flows, and how many still have none.
+    where
+        Whose flows these are, for messages.
     """
     missing = ~np.isfinite(flow_vph).any(axis=0)
     found = flow_vph
@@ -83,10 +90,10 @@ def fill_flows(
         if filled.any():
             what = f"has no flows of {int(filled.sum())} segments"
             todo = "those that are usual in the history are taken"
-            report.info("the forecast", what, todo, count=int(filled.sum()))
+            report.info(where, what, todo, count=int(filled.sum()))
         missing = missing & ~filled
     if missing.any():
         what = f"nothing is known of the flows of {int(missing.sum())} segments"
         todo = "modelled ones are taken where trips are known"
-        report.warning("the forecast", what, todo, count=int(missing.sum()))
+        report.warning(where, what, todo, count=int(missing.sum()))
     return found

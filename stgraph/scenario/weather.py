@@ -219,11 +219,27 @@ def check_with_weather(
         if ours != theirs:
             what = f"is {words} {theirs!r}, the forecast {ours!r}"
             report.error("`with_weather`", what, "make both by the same model at the same instant")
+    _check_alike(forecast, with_weather, report)
     told = with_weather.provenance.get("weather")
     wanted = described(scenario, {one["feature"]: one["unit"] for one in told or ()})
     if told is not None and list(told) != wanted:
         what = f"has {in_words(told)}, the scenario {in_words(wanted)}"
         report.error("`with_weather`", what, "make it with this scenario")
+
+
+def _check_alike(forecast: STGraph, with_weather: STGraph, report: Report) -> None:
+    """Note nodes and features that only one of two forecasts has."""
+    for what, ours, theirs in (
+        ("nodes", forecast.node_ids, with_weather.node_ids),
+        ("features", forecast.feature_names, with_weather.feature_names),
+    ):
+        wanted, given = ([str(name) for name in names] for names in (ours, theirs))
+        for words, some, others in (("lacks", wanted, given), ("alone has", given, wanted)):
+            known = set(others)
+            odd = [name for name in some if name not in known]
+            if odd:
+                text = f"{words} {len(odd)} of {len(some)} {what}: {shorten(odd)}"
+                report.error("`with_weather`", text, "make both of the same graph, and cut neither")
 
 
 def note_no_model(scenario: Scenario, report: Report) -> None:

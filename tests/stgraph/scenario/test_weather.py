@@ -471,6 +471,35 @@ def test_a_forecast_of_another_instant_or_model(model: Forecaster, city: City) -
         assert words in str(caught.value)
 
 
+def test_a_forecast_of_other_nodes_or_features(model: Forecaster, city: City) -> None:
+    """What only one of the two knows would have no change, or a range of other quantiles."""
+    wet = forecast_with_weather(model, READINGS, RAIN)
+    names = [name for name in wet.feature_names if name != "flow_q90"]
+    part = wet.select_nodes(list(wet.node_ids[:7])).select_features(names)
+    with pytest.raises(ConfigError, match="2 problem") as caught:
+        go(RAIN, model, city, with_weather=part)
+    assert "`with_weather`: lacks 6 of 13 nodes" in str(caught.value)
+    assert "`with_weather`: lacks 1 of 8 features: flow_q90" in str(caught.value)
+    short = model.forecast(READINGS).select_nodes(list(wet.node_ids[:12]))
+    with pytest.raises(ConfigError, match="`with_weather`: alone has 1 of 13 nodes"):
+        run(RAIN, make_town(), short, with_weather=wet, city=city)
+    # the order is of no matter: ids are
+    turned = wet.select_nodes(list(wet.node_ids[::-1]))
+    found, same = go(RAIN, model, city, with_weather=turned), go(RAIN, model, city)
+    np.testing.assert_array_equal(found.links.speed_scn, same.links.speed_scn)
+
+
+def test_what_is_not_known_in_the_rain_only_is_said(model: Forecaster, city: City) -> None:
+    wet = forecast_with_weather(model, READINGS, RAIN)
+    mask = wet.mask.copy()
+    mask[:, :2, wet.feature_names.index("flow")] = False
+    found = go(RAIN, model, city, with_weather=wet.replace(mask=mask))
+    assert "`with_weather`: nothing is known of the flows of 2 segments" in str(found.report)
+    bare = model.forecast(READINGS).replace(mask=mask), wet.replace(mask=mask)
+    both = run(RAIN, make_town(), bare[0], with_weather=bare[1], city=city)
+    assert str(both.report).count("nothing is known of the flows of 2 segments") == 1
+
+
 def test_forecasts_of_others_are_taken_as_they_are(model: Forecaster, city: City) -> None:
     """Two forecasts that nobody has noted anything of: their difference counts."""
     dry = make_forecast(time=model.forecast(READINGS).time).select_features(["speed", "flow"])
