@@ -114,33 +114,9 @@ def estimate(
     """
     cases = find_cases(edited, demand)
     vdf = inherit(city.vdf, edited.parent, streets)
-    heir = _heir(edited)
-    factors = [1.0]
-    if len(np.unique(demand.junctions)) * edited.roads.n_nodes <= _QUICK_LABELS:
-        factors += [1 / _MORE_TRIPS, _MORE_TRIPS]
-    n_all, done = len(factors) * len(cases), 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        if on_done is not None:
-            on_done(done, n_all)
-
-    flows = [
-        load_hours(
-            # each with other errors of drivers, so that their mean has less of chance
-            Assignment(
-                edited.roads, vdf, demand.junctions, city.drivers, seed=seed + number, heir=heir
-            ),
-            edited,
-            demand,
-            cases,
-            factor=factor,
-            n_processes=n_processes,
-            on_done=count,
-        )
-        for number, factor in enumerate(factors)
-    ]
+    flows = _load_all(
+        city, edited, vdf, demand, cases, seed=seed, n_processes=n_processes, on_done=on_done
+    )
     # where no flow is forecast, the modelled one has to do
     middle = _mean_flows(flows)
     known = np.isfinite(base.flow).any(axis=0) | (edited.parent < 0)
@@ -150,13 +126,7 @@ def estimate(
         for one in (base, *(() if weather is None else weather.starts))
     )
     first, *others = starts or [base]
-    settings = [_Setting(one) for one in (middle, *flows[1:])]
-    settings += [_Setting(middle, slope=slope) for slope in (_STEEPER, _FLATTER)]
-    if len(flows) == 1:
-        settings.append(_Setting(middle, moving=_FEWER_MOVE))
-    if method == "learned" and city.learned is not None:
-        n_networks = len(city.learned.network.networks)
-        settings += [_Setting(middle, network=number) for number in range(n_networks)]
+    settings = _settings(city, middle, flows[1:], method)
     other_trips = demand.is_changed[cases.hour]
     members = [
         _apply(city, edited, vdf, start, cases, setting, other_trips, method=method)
@@ -175,6 +145,67 @@ def estimate(
         float(middle.unserved_scn @ hours),
     )
     return Estimate(effects, _others(edited, members), lost)
+
+
+def _load_all(
+    city: City,
+    edited: Edited,
+    vdf: VDF,
+    demand: HourlyDemand,
+    cases: Cases,
+    *,
+    seed: int,
+    n_processes: int,
+    on_done: Callable[[int, int], None] | None,
+) -> list[HourlyFlows]:
+    """Return the flows of the demand, and where that is quick of less and more of it.
+
+    Each has other errors of drivers, so that their mean has less of chance.
+    """
+    factors = [1.0]
+    if len(np.unique(demand.junctions)) * edited.roads.n_nodes <= _QUICK_LABELS:
+        factors += [1 / _MORE_TRIPS, _MORE_TRIPS]
+    n_all, done = len(factors) * len(cases), 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if on_done is not None:
+            on_done(done, n_all)
+
+    return [
+        load_hours(
+            Assignment(
+                edited.roads,
+                vdf,
+                demand.junctions,
+                city.drivers,
+                seed=seed + number,
+                heir=_heir(edited),
+            ),
+            edited,
+            demand,
+            cases,
+            factor=factor,
+            n_processes=n_processes,
+            on_done=count,
+        )
+        for number, factor in enumerate(factors)
+    ]
+
+
+def _settings(
+    city: City, middle: HourlyFlows, others: Sequence[HourlyFlows], method: Used
+) -> list[_Setting]:
+    """Return the ways to estimate that are as good as any other, the best guess first."""
+    found = [_Setting(one) for one in (middle, *others)]
+    found += [_Setting(middle, slope=slope) for slope in (_STEEPER, _FLATTER)]
+    if not others:
+        found.append(_Setting(middle, moving=_FEWER_MOVE))
+    if method == "learned" and city.learned is not None:
+        n_networks = len(city.learned.network.networks)
+        found += [_Setting(middle, network=number) for number in range(n_networks)]
+    return found
 
 
 def _mean_flows(flows: Sequence[HourlyFlows]) -> HourlyFlows:
@@ -313,7 +344,8 @@ def _apply(
     ratio[same] = 1.0
     steps_change = to_steps(change, cases, edited)
     flow = np.where(edited.parent < 0, to_steps(flows.scn, cases, edited), base.flow + steps_change)
-    speed = base.speed / to_steps(ratio, cases, edited)
+    steps_ratio = to_steps(ratio, cases, edited)
+    speed = base.speed / steps_ratio
     new = np.stack(
         [
             0.06 * vdf.length_m / vdf.minutes(scn, state)
@@ -322,7 +354,8 @@ def _apply(
     )
     speed = np.where(edited.parent < 0, new[cases.case_of], speed)
     source = np.where(learned, SOURCES.index("learned"), SOURCES.index("assignment"))
-    untouched = same[cases.case_of]
+    # an hour without changes has some at its ends, towards hours with them
+    untouched = same[cases.case_of] & ((steps_change == 0) & (steps_ratio == 1)).all(axis=1)
     codes = np.where(untouched[:, None], SOURCES.index("forecast"), source[cases.case_of])
     return (
         speed.astype(np.float32),

@@ -14,7 +14,7 @@ from stgraph.scenario.demand_changes import apply_demand
 from stgraph.scenario.editing import edit
 from stgraph.scenario.estimating import Base, Estimate, assemble, estimate, estimate_diversion
 from stgraph.scenario.fitting import City, fit_city
-from stgraph.scenario.result import STATUS
+from stgraph.scenario.result import SOURCES, STATUS
 from stgraph.scenario.script import Scenario
 from stgraph.scenario.simulating import estimate_simulation
 from stgraph.scenario.states import Edited
@@ -29,14 +29,22 @@ def city() -> City:
     return fit_city(make_town(), demand=make_demand(100.0))
 
 
-def prepare(scenario: Scenario, *, speed: float = 40.0, flow: float = 100.0) -> tuple[Edited, Base]:
-    edited = edit(scenario, make_town(), make_time())
-    known = np.where(edited.parent >= 0, 1.0, np.nan) * np.ones((24, 1))
+def prepare(
+    scenario: Scenario,
+    *,
+    speed: float = 40.0,
+    flow: float = 100.0,
+    time: pd.DatetimeIndex | None = None,
+) -> tuple[Edited, Base]:
+    edited = edit(scenario, make_town(), make_time() if time is None else time)
+    known = np.where(edited.parent >= 0, 1.0, np.nan) * np.ones((len(edited.time), 1))
     return edited, Base(speed * known, flow * known)
 
 
-def go(scenario: Scenario, city: City, **options: Any) -> tuple[Edited, Estimate]:
-    edited, base = prepare(scenario)
+def go(
+    scenario: Scenario, city: City, *, time: pd.DatetimeIndex | None = None, **options: Any
+) -> tuple[Edited, Estimate]:
+    edited, base = prepare(scenario, time=time)
     hourly = apply_demand(
         make_demand(100.0), edited.demand, edited.time, "UTC", Report(), roads=edited.roads
     )
@@ -77,6 +85,21 @@ def test_large_networks_have_one_demand_and_other_reactions(
     known = np.isfinite(links.flow_scn)
     change = (links.flow_scn - links.flow_base)[known]
     np.testing.assert_allclose((less - links.flow_base)[known], 0.65 * change, atol=1e-3)
+
+
+def test_only_what_does_not_differ_is_the_forecast(city: City) -> None:
+    """More trips from 3 to 4 h: their change is interpolated into the half hours beside them."""
+    more = Scenario("more", timezone="UTC").scale_demand(
+        from_zone="any", to_zone="any", factor=2.0, daily="03:00-04:00"
+    )
+    _, found = go(more, city, time=make_time(minutes=15))
+    links = found.effects
+    differs = (links.flow_scn != links.flow_base).any(axis=1)
+    assert differs[10:18].all()
+    assert not differs[:10].any()
+    assert not differs[18:].any()
+    is_forecast = (links.source == SOURCES.index("forecast")).all(axis=1)
+    np.testing.assert_array_equal(is_forecast, ~differs)
 
 
 def test_parts_inherit_and_are_not_new(city: City) -> None:
