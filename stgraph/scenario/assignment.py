@@ -28,7 +28,7 @@ from stgraph.scenario.vdf import VDF
 Floats = npt.NDArray[np.float64]
 
 SPREADS = (0.15, 0.25, 0.35, 0.45, 0.6)  # that are tried
-_MOST_LABELS = 200_000  # zones times junctions: above, reactive drivers take too long
+_MOST_LABELS = 50_000  # zones times junctions: above, reactive drivers take too long
 _MOST_SOLVERS = 4  # states of a network that stay prepared
 _MOST_HOURS = 6  # of the day that drivers are fitted to
 

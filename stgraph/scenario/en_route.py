@@ -18,8 +18,8 @@ from stgraph.scenario.turns import TurnNetwork
 
 Floats = npt.NDArray[np.float64]
 
-_MOST_STREETS = 100_000  # of one way: only numerical trouble would take more
-_LEFT = 1e-9  # of all trips may still be under way when flows are read
+_MOST_STREETS = 10_000  # of one way: only numerical trouble would take more
+_LEFT = 1e-8  # of all trips may not have arrived when flows are read
 
 
 class EnRoute:
@@ -86,7 +86,7 @@ class EnRoute:
         for _ in range(_MOST_STREETS):
             before, self._passing = self._passing, self._owed + self._into @ taking
             taking = self._passing[self.net.source] * self._part
-            if np.abs(self._passing - before).sum() <= least:
+            if not np.abs(self._passing - before).sum() > least:
                 break
         n_segments = int((self.net.link_of >= 0).sum())
         found: Floats = taking.sum(axis=1)[:n_segments]
