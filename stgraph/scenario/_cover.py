@@ -38,8 +38,7 @@ class Cover:
     def __init__(self, lines: Any, buffer_m: float) -> None:
         self.buffer_m = buffer_m
         self.lines = np.asarray(lines)
-        keys = shapely.to_wkb(shapely.normalize(self.lines))  # both directions are one line
-        _, first, self.street_of = np.unique(keys, return_index=True, return_inverse=True)
+        first, self.street_of = same_lines(self.lines)
         place = gpd.GeoSeries(self.lines[first]).hilbert_distance().to_numpy()
         order = np.argsort(place, kind="stable")
         self.rank = np.empty(len(first), dtype=np.int64)  # of each street along the curve
@@ -106,6 +105,13 @@ class Cover:
                 parts = [self._joined(start, middle), self._joined(middle, end)]
             self.whole[start, end] = shapely.union_all(parts)
         return self.whole[start, end]
+
+
+def same_lines(lines: Any) -> tuple[IntArray, IntArray]:
+    """Return the first line of each street, and the street of each; both directions are one."""
+    keys = shapely.to_wkb(shapely.normalize(lines))
+    _, first, street_of = np.unique(keys, return_index=True, return_inverse=True)
+    return first, street_of
 
 
 def polygons(shapes: Iterable[shapely.Geometry]) -> list[shapely.MultiPolygon]:

@@ -14,6 +14,7 @@ from stgraph.errors import InputError, nearest_name, shown
 from stgraph.graph import BoolArray, IntArray, STGraph
 from stgraph.scenario._cover import Cover, polygons
 from stgraph.scenario._routes import Values, build_routes, expanded, lengths, segment_minutes
+from stgraph.scenario._street_km import StreetLength
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.od_times import HourlySpeeds, ODTimes, weighted_mean
 from stgraph.scenario.periods import steps_of_periods
@@ -150,7 +151,7 @@ def isochrones(
     GeoDataFrame
         Columns origin, period, network (baseline or scenario), minutes, street_km, area_km2 and
         geometry (valid polygons in EPSG:4326; larger limits first, so that small ones are drawn on
-        top). Streets reached in part count in part.
+        top). Streets reached in part count in part, and those of two directions once.
 
     Raises
     ------
@@ -171,6 +172,7 @@ def isochrones(
         raise InputError(f"`periods` has {unknown}; the horizon has {list(parts)}")
     lines = _lines(edited.roads)
     cover = Cover(lines, buffer_m)
+    streets = StreetLength(lines, edited.parent, lengths(edited.roads) / 1000.0)
     places = [_place(edited.roads, lines, junction) for junction in junctions]
     rows = []
     for period in periods or parts:
@@ -182,7 +184,7 @@ def isochrones(
                 for limit in sorted(minutes, reverse=True):
                     share = reach.shares(start, limit)
                     shape, km2 = cover.area(share, place)
-                    km = float((share * reach.km).sum())
+                    km = streets.reached(share)
                     rows.append((name, period, network, limit, km, km2, shape))
     columns = ["origin", "period", "network", "minutes", "street_km", "area_km2", "geometry"]
     table = pd.DataFrame(rows, columns=columns)
@@ -197,7 +199,6 @@ class _Reach:
         self, roads: STGraph, speed_kmh: Values, is_open: BoolArray, banned: IntArray
     ) -> None:
         self.minutes = segment_minutes(lengths(roads), speed_kmh, is_open)
-        self.km = lengths(roads) / 1000.0
         self.routes = build_routes(expanded(roads, banned, is_open), self.minutes)
 
     def arrivals(self, junctions: IntArray) -> Values:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
-from scenario_towns import diamond, grid, make_demand, make_edited, make_effects
+from scenario_towns import (
+    diamond,
+    grid,
+    make_demand,
+    make_edited,
+    make_effects,
+    make_roads,
+)
 from shapely.ops import substring
 
 from stgraph.errors import InputError
 from stgraph.scenario._cover import Cover, polygons
+from stgraph.scenario._street_km import StreetLength
 from stgraph.scenario.accessibility import isochrones, losers, reachable
 from stgraph.scenario.od_times import hourly_speeds, measure_od
 
@@ -94,6 +104,47 @@ def test_streets_are_reached_in_part() -> None:
     outside = [(2.7, 0.0), (1.9, 0.2), (1.5, 0.5)]
     at = [shapely.Point(10 + x / 71.7, 50 + y / 111.2) for x, y in [*inside, *outside]]
     assert shapely.covers(area, at).tolist() == [True, True, True, False, False, False]
+
+
+def test_streets_of_two_directions_count_once() -> None:
+    """A street of 1 km both ways: whole from one end, and half of it, are 1 and 0.5 km."""
+    roads = make_roads([(0, 1), (1, 0)], [(0, 0), (1, 0)])
+    edited = make_edited(roads, hours=1)
+    _, speeds, _ = prepared(edited, [0])
+    found = isochrones(edited, speeds, ["j0"], minutes=(5, 0.5), periods=("day",))
+    assert found["street_km"].tolist() == pytest.approx([1.0, 0.5] * 2)
+
+
+def test_a_street_that_is_split_is_as_long_as_before() -> None:
+    """One direction is there whole, the other as two parts: 2.5 minutes reach all of it."""
+    places = [(0.0, 0.0), (1.0, 0.0), (0.4, 0.0)]
+    roads = make_roads([(0, 1), (1, 0), (0, 2), (2, 1)], places)
+    roads.edges["length_m"] = [1000.0, 1000.0, 400.0, 600.0]
+    edited = make_edited(roads, hours=1, closed=(0,), new=(2, 3))
+    edited = replace(edited, parent=np.array([0, 1, 0, 0]))
+    _, speeds, _ = prepared(edited, [0])
+    found = isochrones(edited, speeds, ["j0"], minutes=(2.5, 0.7), periods=("day",))
+    assert found["street_km"].tolist() == pytest.approx([1.0, 0.7] * 2, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share", "km"),
+    [
+        ([0.3, 0.4, 0.0, 0.0], 0.7),  # from both ends, and they do not meet
+        ([0.8, 0.9, 0.0, 0.0], 1.0),
+        ([0.0, 0.0, 1.0, 0.5], 0.7),
+        ([0.0, 0.2, 1.0, 0.5], 0.9),  # to 0.7 from the beginning, and all from 0.8 on
+        ([0.0, 0.0, 0.0, 0.0], 0.0),
+    ],
+)
+def test_what_is_reached_from_both_ends_counts_once(share, km) -> None:
+    """A ring, which begins where it ends, in both directions; one is split at 0.4 of it."""
+    corners = [(0, 0), (250, 0), (250, 250), (0, 250), (0, 0)]
+    ring = shapely.LineString(corners)
+    lines = [ring, ring.reverse(), substring(ring, 0, 400), substring(ring, 400, 1000)]
+    parent, length = np.array([0, 1, 0, 0]), np.array([1.0, 1.0, 0.4, 0.6])
+    found = StreetLength(lines, parent, length).reached(np.array(share))
+    assert found == pytest.approx(km)
 
 
 def test_areas_are_valid_nested_and_in_degrees() -> None:
