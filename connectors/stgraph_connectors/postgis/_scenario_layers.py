@@ -37,22 +37,28 @@ def has_runs(connection: Connection, schema: str) -> bool:
     return row is not None and bool(row[0])
 
 
+def is_seen(connection: Connection, schema: str) -> bool:
+    """Tell whether a schema with roles has runs, or had some, whose tables readers may read."""
+    return has_runs(connection, schema) or any(_rights_of_readers(connection, schema))
+
+
 def let_readers_see(connection: Connection, schema: str) -> None:
     """Let the reader role, if there is one, see the first run; from then on it sees all."""
     if not has_roles(connection, schema):
         return
-    row = connection.execute(
-        "SELECT has_table_privilege(%s, %s, 'SELECT')",
-        (
-            role_names(schema)["reader"],
-            qualified(schema, "scenario_access").as_string(connection),
-        ),
-    ).fetchone()
-    if row is not None and row[0]:
+    if all(_rights_of_readers(connection, schema)):
         return
     with acting_as_owner(connection, schema, "letting readers see the first scenario"):
         pass  # for the message, if we may not
     grant_reading(connection, schema, SCENARIO_TABLES)
+
+
+def _rights_of_readers(connection: Connection, schema: str) -> list[bool]:
+    """Tell of each table that people read whether the reader role may read it."""
+    names = [qualified(schema, name).as_string(connection) for name in SCENARIO_TABLES]
+    query = "SELECT has_table_privilege(%s, name, 'SELECT') FROM unnest(%s::text[]) AS name"
+    reader = role_names(schema)["reader"]
+    return [bool(right) for (right,) in connection.execute(query, (reader, names)).fetchall()]
 
 
 def scenario_layers(connection: Connection, schema: str) -> tuple[str, ...]:

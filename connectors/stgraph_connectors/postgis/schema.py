@@ -14,7 +14,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from stgraph.errors import OutputError
-from stgraph_connectors.postgis._scenario_layers import SCENARIO_TABLES, has_runs
+from stgraph_connectors.postgis._scenario_layers import SCENARIO_TABLES, is_seen
 from stgraph_connectors.postgis.connect import (
     Connection,
     Patience,
@@ -181,7 +181,7 @@ def _bring_up_to_date(connection: Connection, schema: str, before: int) -> Schem
         grant_tables(connection, schema)
     prepare_styles(connection, schema)
     layers = [name for name in layer_tables(connection, schema) if name not in SCENARIO_TABLES]
-    runs = SCENARIO_TABLES if has_runs(connection, schema) else ()  # empty layers are nobody's
+    runs = SCENARIO_TABLES if is_seen(connection, schema) else ()  # empty layers are nobody's
     grant_reading(connection, schema, ("forecast_value", *layers, *runs))
     return SchemaState(schema, before, after, tuple(role_names(schema).values()))
 

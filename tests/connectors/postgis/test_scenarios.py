@@ -58,10 +58,9 @@ def test_words_of_the_view_are_those_of_results() -> None:
     assert result_module.SOURCES == _scenario_tables.SOURCES
 
 
-def test_runs_of_an_older_schema_stay(
-    database: str, frames: Frames, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Version 2 had no ranges between zones, NULL in its runs, and no areas within reach."""
+@pytest.fixture
+def old_database(database: str, frames: Frames, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with roles and a run in tables of version 2, which had no areas within reach."""
     every = schema_module._migrations()
     monkeypatch.setattr(schema_module, "_migrations", lambda: {n: every[n] for n in (1, 2)})
     old = {
@@ -76,6 +75,18 @@ def test_runs_of_an_older_schema_stay(
     init_schema(database, roles=True)
     write_scenario_postgis(frames, database)
     monkeypatch.undo()
+    return database
+
+
+def readers_see(dsn: str) -> list[bool]:
+    """Return of every table whether readers may read it."""
+    text = "SELECT has_table_privilege('stgraph_reader', %s::regclass, 'SELECT')"
+    return [query(dsn, text, f"stgraph.{name}")[0][0] for name in NAMES]
+
+
+def test_runs_of_an_older_schema_stay(old_database: str, frames: Frames) -> None:
+    """Version 2 had no ranges between zones, NULL in its runs, and no areas within reach."""
+    database = old_database
     assert upgrade_schema(database).before == 2
     new = {name: table.assign(run_id=OTHER) for name, table in frames.items()}
     write_scenario_postgis(new, database)
@@ -91,6 +102,35 @@ def test_runs_of_an_older_schema_stay(
     column = "'stgraph.scenario_od', 'd_min_low'"
     rights = f"SELECT has_column_privilege('stgraph_reader', {column}, 'SELECT')"
     assert query(database, rights) == [(True,)]
+
+
+def test_readers_see_tables_that_came_when_there_was_no_run(
+    old_database: str, frames: Frames
+) -> None:
+    """All runs removed, the tables upgraded, a run published by a writer who is no owner."""
+    with connect(old_database, autocommit=True) as connection:
+        connection.execute("DELETE FROM stgraph.scenario")  # as it was done then
+    assert upgrade_schema(old_database).before == 2
+    with connect(old_database, autocommit=True) as connection:
+        connection.execute("CREATE ROLE late_writer LOGIN")
+        connection.execute("GRANT stgraph_writer TO late_writer")
+    write_scenario_postgis(frames, re.sub(r"user=\S+", "user=late_writer", old_database))
+    assert all(readers_see(old_database))
+
+
+@pytest.mark.parametrize("name", ["scenario_isochrone", "scenario_access"])
+def test_readers_see_all_tables_or_get_them_with_the_next_run(
+    database: str, frames: Frames, name: str
+) -> None:
+    """A right that is missing comes back, of whichever table it is."""
+    init_schema(database, roles=True)
+    write_scenario_postgis(frames, database)
+    with connect(database, autocommit=True) as connection:
+        table = sql.Identifier("stgraph", name)
+        connection.execute(sql.SQL("REVOKE SELECT ON {} FROM stgraph_reader").format(table))
+    assert not all(readers_see(database))
+    write_scenario_postgis(frames, database)
+    assert all(readers_see(database))
 
 
 def test_everything_is_there(database: str, frames: Frames) -> None:
