@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import importlib
 import logging
-import re
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stgraph.cli_db import Dsn, Schema, need_dsn
+from stgraph.cli_runs import check_runs, keep_length, read_runs, side_by_side
 from stgraph.errors import ConfigError, InputError, OutputError
 
 if TYPE_CHECKING:  # the commands import what they need, so that `stgraph --help` is quick
@@ -57,7 +55,7 @@ def list_(runs: Runs, json: AsJson = False, debug: Debug = False) -> None:
     """List the scenarios of a file, or the runs in a GeoPackage."""
     from stgraph import terminal
 
-    table = _runs_table(runs) if _is_geopackage(runs) else _script_table(runs)
+    table = read_runs(runs) if _is_geopackage(runs) else _script_table(runs)
     if json:
         terminal.print_json(table.to_dict(orient="records"))
         return
@@ -174,7 +172,7 @@ def compare(
     from stgraph import terminal
 
     if _is_geopackage(runs):
-        table = _side_by_side(runs, only)
+        table = side_by_side(runs, only)
     else:
         from stgraph.scenario.compare import compare as compare_results
 
@@ -213,6 +211,7 @@ def report(
 
 @scenario.command()
 def remove(
+    context: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(metavar="GPKG", help="Runs in a GeoPackage; else a database.")
     ] = None,
@@ -234,9 +233,12 @@ def remove(
 
     if not run and keep is None:
         raise ConfigError("nothing is named; give --run RUN (see scenario list), or --keep 30d")
-    runs, length = tuple(run or ()), None if keep is None else _length(keep)
+    # who has STGRAPH_DSN set may well mean a file, but not who names both
+    if file is not None and _is_typed(context, "dsn"):
+        raise ConfigError(f"{file} and --dsn are both named; remove from one, then from the other")
+    runs, length = tuple(run or ()), None if keep is None else keep_length(keep)
     if file is not None:
-        _check_runs(file, runs)
+        check_runs(file, runs)
         gone = registry.load("database", "remove_scenarios_from_file")(file, runs=runs, keep=length)
     else:
         take = registry.load("database", "remove_scenarios")
@@ -253,24 +255,10 @@ def remove(
         raise InputError(f"there is no run {', '.join(missing)}")
 
 
-def _length(text: str) -> pd.Timedelta:
-    """Return how long runs are kept."""
-    import pandas as pd
-
-    found = re.fullmatch(r"(\d+)\s*([hdw])", text.strip())
-    if found is None:
-        raise InputError(f"--keep {text!r} is no length of time; give one such as 12h, 30d or 8w")
-    return int(found[1]) * pd.Timedelta(hours={"h": 1, "d": 24, "w": 168}[found[2]])
-
-
-def _check_runs(file: Path, runs: Sequence[str]) -> None:
-    """Refuse runs that a GeoPackage does not have, before anything is removed."""
-    from stgraph.errors import nearest_name
-
-    known = _runs_table(file)["run_id"].tolist()
-    for name in runs:
-        if name not in known:
-            raise InputError(f"{file} has no run {name!r}{nearest_name(name, known, n=3)}")
+def _is_typed(context: typer.Context, option: str) -> bool:
+    """Tell whether an option is on the command line, and not from a variable or by default."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _read(file: Path, only: list[str] | None, *, needs: Sequence[Any]) -> tuple[Scenario, ...]:
@@ -384,53 +372,6 @@ def _script_table(file: Path) -> pd.DataFrame:
         for one in read_scenarios(file)
     ]
     return pd.DataFrame(rows)
-
-
-def _runs_table(file: Path) -> pd.DataFrame:
-    """Return the runs in a GeoPackage, a row each."""
-    table = _query(file, "SELECT * FROM scenario ORDER BY created, name")
-    return table[["name", "run_id", "method", "created", "valid_from", "valid_to"]]
-
-
-def _side_by_side(file: Path, only: list[str] | None) -> pd.DataFrame:
-    """Return the summaries of the runs in a GeoPackage, a column per run."""
-    from stgraph.errors import nearest_name
-
-    table = _query(
-        file,
-        "SELECT r.name, r.run_id, s.metric, s.unit, s.base, s.change FROM scenario_summary s "
-        "JOIN scenario r ON r.run_id = s.run_id ORDER BY r.created, r.name",
-    )
-    names = list(dict.fromkeys(table["name"]))
-    for name in only or ():
-        if name not in names:
-            raise ConfigError(f"{file} has no run of {name!r}{nearest_name(name, names, n=3)}")
-    if only:
-        table = table[table["name"].isin(only)]
-    runs = table.groupby("name")["run_id"].nunique()
-    several = table["name"].map(runs) > 1
-    table["column"] = table["name"].where(~several, table["name"] + " " + table["run_id"])
-    metrics = table.drop_duplicates("metric").set_index("metric")[["unit", "base"]]
-    changes = table.pivot_table(index="metric", columns="column", values="change", sort=False)
-    return metrics.join(changes).reset_index()
-
-
-def _query(file: Path, statement: str) -> pd.DataFrame:
-    """Return the rows of a query on a GeoPackage of runs."""
-    import pandas as pd
-
-    if not file.is_file():
-        raise InputError(f"{file}: there is no such file; write one with: stgraph scenario run")
-    try:
-        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            cursor = db.execute(statement)
-            names = [column[0] for column in cursor.description]
-            return pd.DataFrame(cursor.fetchall(), columns=names)
-    except sqlite3.Error as error:
-        raise InputError(
-            f"{file}: holds no runs of scenarios ({error}); give one that `stgraph scenario run` "
-            "wrote"
-        ) from None
 
 
 def _write_edits(edited: dict[str, Edited], out: Path) -> None:

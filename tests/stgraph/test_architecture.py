@@ -62,6 +62,7 @@ ORDER = [
     "cli_benchmark",
     "cli_db",
     "cli_graph",
+    "cli_runs",
     "cli_scenario",
     "cli",
 ]

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import geopandas as gpd
+import pandas as pd
 import pytest
 from scenario_results import make_result
 from scenario_town import make_forecast, make_town
@@ -16,6 +17,7 @@ from stgraph_connectors.sinks.graph_file import write_graph
 
 from stgraph import cli_scenario
 from stgraph.cli import main
+from stgraph.cli_runs import keep_length
 from stgraph.errors import InputError
 
 Capture = pytest.CaptureFixture[str]
@@ -204,12 +206,33 @@ def test_runs_are_removed_from_a_geopackage(capsys: Capture) -> None:
     assert Path("runs.gpkg").read_bytes() == before
     assert main(["scenario", "remove", "runs.gpkg", "--run", "a"]) == 0
     assert capsys.readouterr().out == "removed a\n"
+    inode = Path("runs.gpkg").stat().st_ino
     assert main(["scenario", "remove", "runs.gpkg", "--keep", "5000w"]) == 0
     assert capsys.readouterr().out == "nothing was removed\n"
+    assert Path("runs.gpkg").stat().st_ino == inode
     assert main(["scenario", "remove", "runs.gpkg", "--run", "c", "--json"]) == 0
     assert out_of(capsys) == {"removed": ["c"], "missing": []}
     assert main(["scenario", "list", "runs.gpkg", "--json"]) == 0
     assert [row["run_id"] for row in out_of(capsys)] == ["b"]
+
+
+def test_runs_of_a_file_and_of_a_database_are_removed_apart(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both named are refused, as one would be left as it is; a variable that is set is no name."""
+    write = pytest.importorskip("stgraph_connectors.sinks.scenario_geopackage")
+    from stgraph.scenario.tables import tables
+
+    write.write_scenario_geopackage(tables(make_result()), "runs.gpkg")
+    assert main(["scenario", "remove", "runs.gpkg", "--dsn", "x", "--keep", "8w"]) == 2
+    assert "runs.gpkg and --dsn are both named" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("STGRAPH_DSN", "service=traffic")
+    assert main(["scenario", "remove", "runs.gpkg", "--keep", "8w"]) == 0
+
+
+@pytest.mark.parametrize("text", ["0d", "36525d", "0000000036525d", "876600h", "5217w"])
+def test_up_to_a_hundred_years_are_kept(text: str) -> None:
+    assert keep_length(text) <= pd.Timedelta(days=36_525)
 
 
 @pytest.mark.postgis
@@ -251,6 +274,9 @@ def test_runs_are_removed_from_a_database(capsys: Capture, database: str) -> Non
         (["remove", "town.gpkg"], "nothing is named; give --run RUN"),
         (["remove", "--keep", "soon", "--dsn", "x"], "is no length of time"),
         (["remove", "--keep", "-3d", "--dsn", "x"], "is no length of time"),
+        (["remove", "--keep", "99999999999d", "--dsn", "x"], "is more than 100 years"),
+        (["remove", "--keep", "9" * 5000 + "h", "--dsn", "x"], "is more than 100 years"),
+        (["remove", "--keep", "36526d", "--dsn", "x"], "is more than 100 years"),
         (["remove", "--run", "a"], "no database is named"),
         (["check", "bare.yaml"], "`baseline.roads`: is missing"),
         (["check", "no_horizon.yaml"], "`horizon`: is missing, and there is no forecast"),

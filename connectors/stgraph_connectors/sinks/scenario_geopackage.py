@@ -148,6 +148,7 @@ def remove_scenarios(
     ----------
     target
         A ``.gpkg`` file of `write_scenario_geopackage`; it changes as a whole or not at all.
+        If no run goes, it is not touched.
     runs
         Ids of runs to remove. If the one that the layers show is among them, they show the newest
         of the others.
@@ -170,26 +171,46 @@ def remove_scenarios(
     """
     existing = existing_file(target)
     instant = pd.Timestamp.now("UTC") if now is None else now
-    oldest = None if keep is None else _scenario_links.instants(pd.DatetimeIndex([instant - keep]))
+    oldest = None
+    if keep is not None:
+        (oldest,) = _scenario_links.instants(pd.DatetimeIndex([instant - keep]))
+    with closing(_gpkg.open_to_read(existing)) as db:
+        _check_is_ours(db, str(target))
+        try:
+            is_wanted = any(goes for _, _, goes in _runs(db, runs, oldest))
+        except sqlite3.Error as error:
+            raise InputError(f"cannot read {str(target)!r}: {error}; check the file") from error
+    if not is_wanted:
+        return ()
     with written_aside(target, suffixes=(".gpkg",)) as path:
         _copy(existing, path, str(target))
         with closing(_open(path)) as db, db:
-            query = "SELECT run_id, created, is_current FROM scenario ORDER BY created, fid"
-            found = db.execute(query).fetchall()
-            gone = [
-                (run, shown)
-                for run, created, shown in found
-                if run in runs or (oldest and created and created < oldest[0] and not shown)
-            ]
-            for run, _ in gone:
+            found = _runs(db, runs, oldest)
+            gone = [run for run, _, goes in found if goes]
+            for run in gone:
                 _forget(db, run)
-            left = [run for run, _, _ in found if run not in dict(gone)]
-            if left and any(shown for _, shown in gone):
+            left = [run for run, _, goes in found if not goes]
+            if left and any(shown for _, shown, goes in found if goes):
                 _point_at(db, left[-1])
             _scenario_links.count_links(db, _SEGMENT)
         with closing(_open(path)) as db:
             db.execute("VACUUM")
-    return tuple(run for run, _ in gone)
+    return tuple(gone)
+
+
+def _runs(
+    db: sqlite3.Connection, named: tuple[str, ...], oldest: str | None
+) -> list[tuple[str, bool, bool]]:
+    """Return the runs, oldest first: whether each is shown, and whether it is to go."""
+    query = "SELECT run_id, created, is_current FROM scenario ORDER BY created, fid"
+    return [
+        (
+            run,
+            bool(shown),
+            run in named or bool(oldest and created and created < oldest and not shown),
+        )
+        for run, created, shown in db.execute(query)
+    ]
 
 
 def _chosen(table: pd.DataFrame, links: Links) -> pd.DataFrame:
@@ -225,16 +246,21 @@ def _open(path: Path) -> sqlite3.Connection:
 def _copy(existing: Path, path: Path, shown: str) -> None:
     """Copy a file of scenarios, as it is in this moment."""
     with closing(_gpkg.open_to_read(existing)) as source, closing(sqlite3.connect(path)) as copy:
-        try:
-            known = {name for (name,) in source.execute("SELECT table_name FROM gpkg_contents")}
-        except sqlite3.DatabaseError:
-            known = set()
-        if not {"scenario", _SEGMENT, _PEAK} <= known:
-            raise InputError(
-                f"{shown!r} is there and holds no scenarios; write to another file, or pass "
-                "append=False to replace it"
-            )
+        _check_is_ours(source, shown)
         source.backup(copy)
+
+
+def _check_is_ours(db: sqlite3.Connection, shown: str) -> None:
+    """Refuse a file that holds something else."""
+    try:
+        known = {name for (name,) in db.execute("SELECT table_name FROM gpkg_contents")}
+    except sqlite3.DatabaseError:
+        known = set()
+    if not {"scenario", _SEGMENT, _PEAK} <= known:
+        raise InputError(
+            f"{shown!r} is there and holds no scenarios; write to another file, or pass "
+            "append=False to replace it"
+        )
 
 
 def _forget(db: sqlite3.Connection, run_id: str) -> None:

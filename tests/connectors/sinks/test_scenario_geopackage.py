@@ -97,7 +97,10 @@ def test_runs_are_removed_with_all_their_rows(frames: Frames, tmp_path: Path) ->
     assert path.stat().st_size < 1.1 * size
     assert pyogrio.read_info(path, layer="scenario_link")["features"] == alone["scenario_link"]
     # too old, but shown; and then not shown any more
+    inode = path.stat().st_ino  # of a new file it would be another one
     assert scenario_geopackage.remove_scenarios(path, **kept) == ()
+    assert scenario_geopackage.remove_scenarios(path, runs=("unknown",)) == ()
+    assert path.stat().st_ino == inode
     write_scenario_geopackage(later, path)
     assert scenario_geopackage.remove_scenarios(path, **kept) == (mine,)
     assert set(read(path, "scenario_link")["run_id"]) == {OTHER}
@@ -133,6 +136,14 @@ def test_what_holds_no_runs_is_left_alone(tmp_path: Path) -> None:
         scenario_geopackage.remove_scenarios(other, runs=("a",))
     with pytest.raises(InputError):
         scenario_geopackage.remove_scenarios(tmp_path / "no.gpkg", runs=("a",))
+
+
+def test_a_file_whose_runs_cannot_be_read_is_said_so(frames: Frames, tmp_path: Path) -> None:
+    path = write_scenario_geopackage(frames, tmp_path / "s.gpkg")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE scenario")
+    with pytest.raises(InputError, match=r"cannot read .*no such table: scenario"):
+        scenario_geopackage.remove_scenarios(path, runs=("a",))
 
 
 def test_closed_streets_are_null_in_the_file(frames: Frames, tmp_path: Path) -> None:
