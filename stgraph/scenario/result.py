@@ -48,7 +48,7 @@ class ScenarioResult:
     run_id: str  # time of the run and a mark of its inputs
     name: str
     script: str  # the scenario as YAML
-    method: str  # what was used: assignment, learned, diversion, simulate
+    method: str  # what was used: assignment, learned, diversion, simulate, forecast
     baseline: str  # which forecast it is compared with
     zone: str  # IANA name, for local times
     roads: STGraph  # junctions as nodes, E segments as edges (a GeoDataFrame with `segment_id`)

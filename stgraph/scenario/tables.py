@@ -271,7 +271,9 @@ def _means(change: _Change, steps: BoolArray) -> dict[str, Any]:
         if quantity == "speed":
             found["d_speed_pct"] = _percent(d, before)
         for end in ("low", "high"):
-            found[f"{of}_{end}"] = _known(_mean(getattr(change, f"{of}_{end}")[steps], both), gone)
+            ends = getattr(change, f"{of}_{end}")[steps]
+            unsure = (both & ~np.isfinite(ends)).any(axis=0)  # that of some steps is not that of all
+            found[f"{of}_{end}"] = _known(_mean(ends, both), gone | unsure)
     found["tt_delta_s"] = _known(_mean(change.tt_delta_s[steps], None), gone)
     found["status"] = _category(code, STATUS)
     source = change.source[steps]
@@ -364,8 +366,10 @@ def _access(result: ScenarioResult) -> pd.DataFrame:
 
 
 def _isochrones(result: ScenarioResult, crs: Any) -> gpd.GeoDataFrame:
-    """Return the areas within reach, the large ones first, so that small ones lie on top."""
+    """Return the areas within reach, of all zones the long times first: short ones lie on top."""
     areas = result.isochrones
+    if areas is not None:
+        areas = areas.sort_values("minutes", ascending=False, kind="stable")
     given = pd.DataFrame(columns=list(_AREA)) if areas is None else pd.DataFrame(areas[list(_AREA)])
     rows = given.astype(dict.fromkeys(("zone", "period", "network"), str))
     shapes = gpd.GeoSeries([], crs=4326) if areas is None else areas.geometry

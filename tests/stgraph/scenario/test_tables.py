@@ -228,12 +228,25 @@ def test_the_card_is_json_whatever_is_in_it(result: ScenarioResult) -> None:
     assert json.loads(text) == {"r2": None, "n": 3, "parts": [{"x": None}, [1.5]]}
 
 
+def test_small_areas_lie_on_top_of_those_of_all_zones(result: ScenarioResult) -> None:
+    """Rows are drawn one after the other, and each keeps its own shape and numbers."""
+    one = result.isochrones
+    assert one is not None
+    both = pd.concat([one, one.assign(zone="Z3")], ignore_index=True)
+    rows = tables(replace(result, isochrones=both))["scenario_isochrone"]
+    assert rows["minutes"].tolist() == [20.0] * 8 + [10.0] * 8
+    assert rows["zone"].tolist() == 2 * (["Z2"] * 4 + ["Z3"] * 4)
+    names = ["zone", "period", "network", "minutes", "area_km2"]
+    given, found = (table.sort_values(names, ignore_index=True) for table in (both, rows))
+    assert found[names].equals(given[names])
+    assert found.geometry.geom_equals(given.geometry).all()
+
+
 def test_areas_are_in_the_crs_of_the_segments(result: ScenarioResult) -> None:
     """As the lines are, so that one file has one; without areas there is a table without rows."""
     rows = tables(result)["scenario_isochrone"]
     assert len(rows) == 8
     assert rows.columns[:4].tolist() == ["run_id", "zone", "period", "network"]
-    assert rows["minutes"].tolist()[:2] == [20, 10]  # small ones are drawn on top
     nodes, edges = (part.to_crs(32632) for part in (result.roads.nodes, result.roads.edges))
     metres = replace(result.roads, nodes=nodes, edges=edges)
     assert tables(replace(result, roads=metres))["scenario_isochrone"].crs == "EPSG:32632"
