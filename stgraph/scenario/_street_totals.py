@@ -54,7 +54,9 @@ def link_totals(result: ScenarioResult) -> pd.DataFrame:
         d_speed = getattr(links, f"d_speed_{other}")  # slow is a long delay
         speed[end] = _or(links.speed_base + d_speed, links.speed_scn)
     lost = {end: _delay(result, flow[end], speed[end]) for end in _ENDS}
-    known_range = np.isfinite(links.d_flow_low).any(axis=0) | gone.any(axis=0)
+    ranged = np.isfinite(links.d_flow_low)
+    unsure = np.isfinite(flow["base"]) & np.isfinite(flow["scenario"]) & ~(ranged | gone)
+    known_range = (ranged | gone).any(axis=0) & ~unsure.any(axis=0)
     table = {}
     for name, values in (("vehicles", flow), ("delay", lost)):
         known = np.isfinite(values["base"]) & np.isfinite(values["scenario"]) & ~split

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stgraph.errors import DataError
-from stgraph.graph import STGraph
+from stgraph.graph import BoolArray, STGraph
 from stgraph.report import Report
 from stgraph.scenario.estimating import Base, Weather
 from stgraph.scenario.fitting import City
@@ -18,6 +18,7 @@ from stgraph.scenario.weather import weather_states
 Floats = npt.NDArray[np.float64]
 
 _BANDS = ("_q10", "_q50", "_q90")  # of a forecast, beside its mean
+_OUTER = {"_q10", "_q90"}  # without which nothing is known of a range
 _SLOWEST = 1.0  # km/h
 
 
@@ -87,11 +88,12 @@ def read_weather(
     -----
     A forecast says how much is likely as well: the mean, and the 10, 50 and 90 % quantiles, which
     differ by the weather as well. From the least to the most of these is the range of its effect.
+    Without the 10 and 90 % quantiles it has none.
     """
     found, known = Report(), {(one.level, one.what) for one in report}
     mean = read_base(with_weather, city, edited, found, where="`with_weather`")
     report.extend([one for one in found if (one.level, one.what) not in known])
-    starts = [mean]
+    starts, told_of = [mean], set()
     for suffix in _BANDS:
         bands = [_band(one, suffix) for one in (forecast, with_weather)]
         if bands[0] is None or bands[1] is None:
@@ -99,21 +101,35 @@ def read_weather(
         without, told = (read_base(one, city, edited, Report()) for one in bands if one is not None)
         speed = _moved(base.speed, mean.speed, told.speed - without.speed, _SLOWEST)
         starts.append(Base(speed, _moved(base.flow, mean.flow, told.flow - without.flow, 0.0)))
-    if len(starts) == 1:
-        what = "the forecast has no 10, 50 and 90 % quantiles"
-        report.info("set_weather", what, "how sure the effect of the weather is cannot be told")
-    if np.array_equal(mean.speed, base.speed, equal_nan=True) and np.array_equal(
-        mean.flow, base.flow, equal_nan=True
-    ):
+        told_of.add(suffix)
+    changes = _differs(mean.speed, base.speed) | _differs(mean.flow, base.flow)
+    is_sure = told_of >= _OUTER
+    if not is_sure:
+        what = "the forecast has no 10 and 90 % quantiles"
+        todo = (
+            "how sure the effect of the weather is cannot be told: nothing that it changes has a "
+            "range, and the noise alone says what is significant"
+        )
+        report.info("set_weather", what, todo)
+    if not changes.any():
         model = with_weather.provenance.get("model", "the model")
         what = f"changes nothing: {model} forecasts the same"
         report.warning("set_weather", what, "it may not look at what was set, as baselines do not")
     held = weather_states(edited.weather, edited.time, zone)
-    return Weather(tuple(starts), held)
+    return Weather(tuple(starts), held, changes & (not is_sure))
+
+
+def _differs(one: Floats, other: Floats) -> BoolArray:
+    """Tell in which of T steps two forecasts are not the same, (T,)."""
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    return np.asarray(~same.all(axis=1))
 
 
 def _band(forecast: STGraph, suffix: str) -> STGraph | None:
-    """Return a quantile of a forecast in place of its mean; None where it has none of speeds."""
+    """Return a quantile of a forecast in place of its means of speeds and, if it has any, flows.
+
+    None where one of them has no such quantile.
+    """
     names = forecast.feature_names
     means = [at for at in (find_speed(forecast), find_flow(forecast)) if at is not None]
     found = [(position, f"{names[position]}{suffix}") for position, _ in means]

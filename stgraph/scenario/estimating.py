@@ -55,6 +55,7 @@ class Weather:
 
     starts: tuple[Base, ...]
     state: IntArray  # (T,) the same number where the same weather is set
+    is_unsure: BoolArray  # (T,) where it changes something, and nobody knows how sure that is
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,19 +407,25 @@ def assemble(
     members
         Speeds and flows that would fit as well, the ones above among them.
     weather
-        What is set of it, so that the hours that it lasts are known.
+        What is set of it, so that the hours that it lasts are known. Where it is unsure, there are
+        no ranges, and the noise alone says what is significant.
     """
+    unsure = np.zeros((len(edited.time), 1), dtype=np.bool_)
+    if weather is not None:
+        unsure = weather.is_unsure[:, None]
     status = segment_status(edited)[edited.period_of]
     speed_before, flow_before = base.speed.astype(np.float32), base.flow.astype(np.float32)
     gone = _gone(edited)
     ranges = []
     for which, usual in ((0, speed_before), (1, flow_before)):
         changes = np.stack([member[which] * gone - usual for member in members])
-        ranges += [changes.min(axis=0), changes.max(axis=0)]
+        ends = changes.min(axis=0), changes.max(axis=0)
+        ranges += [np.where(unsure, np.float32(np.nan), end) for end in ends]
     d_speed, d_flow = speed * gone - speed_before, flow * gone - flow_before
     noise_speed, noise_flow = _noise(city, edited, weather)
-    significant = (np.abs(d_speed) >= _SIGMAS * noise_speed) & _one_sign(ranges[0], ranges[1])
-    significant |= (np.abs(d_flow) >= _SIGMAS * noise_flow) & _one_sign(ranges[2], ranges[3])
+    signs = [unsure | _one_sign(ranges[at], ranges[at + 1]) for at in (0, 2)]
+    significant = (np.abs(d_speed) >= _SIGMAS * noise_speed) & signs[0]
+    significant |= (np.abs(d_flow) >= _SIGMAS * noise_flow) & signs[1]
     # what begins or ends to exist is no noise; a street that is split does neither
     significant |= np.isfinite(gone) != edited.baseline.is_open[_heir(edited)]
     significant &= ~edited.is_replaced

@@ -272,7 +272,7 @@ def _means(change: _Change, steps: BoolArray) -> dict[str, Any]:
             found["d_speed_pct"] = _percent(d, before)
         for end in ("low", "high"):
             ends = getattr(change, f"{of}_{end}")[steps]
-            unsure = (both & ~np.isfinite(ends)).any(axis=0)  # that of some steps is not that of all
+            unsure = (both & ~np.isfinite(ends)).any(axis=0)  # some steps do not tell of all
             found[f"{of}_{end}"] = _known(_mean(ends, both), gone | unsure)
     found["tt_delta_s"] = _known(_mean(change.tt_delta_s[steps], None), gone)
     found["status"] = _category(code, STATUS)

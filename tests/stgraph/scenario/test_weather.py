@@ -24,6 +24,7 @@ from stgraph.errors import ConfigError, InputError
 from stgraph.forecasting import Forecaster
 from stgraph.graph import Feature, STGraph
 from stgraph.report import Report
+from stgraph.scenario._street_totals import link_totals
 from stgraph.scenario.checking import check
 from stgraph.scenario.compare import compare
 from stgraph.scenario.fitting import City, fit_city
@@ -240,12 +241,52 @@ def test_the_range_is_that_of_mean_and_quantiles(model: Forecaster, city: City) 
     assert (rows["change"] <= rows["high"]).all()
     speed = found.summary.set_index("metric").loc["mean speed"]
     assert speed["low"] < speed["high"] < 0
-    bare = [one.select_features(["speed", "flow"]) for one in (dry, wet)]
-    alone = run(
-        RAIN, make_town(), bare[0], with_weather=bare[1], city=city, demand=make_demand(30.0)
-    )
-    np.testing.assert_array_equal(alone.links.d_speed_low, alone.links.d_speed_high)
-    assert "how sure the effect of the weather is cannot be told" in str(alone.report)
+
+
+@pytest.mark.parametrize("names", [["speed", "flow"], ["speed", "speed_q50", "flow", "flow_q50"]])
+@pytest.mark.parametrize("method", ["auto", "assignment", "diversion"])
+def test_without_quantiles_no_range_is_known(
+    model: Forecaster, city: City, method: Any, names: list[str]
+) -> None:
+    """Nowhere: of segments, trips and totals; the noise says what is significant."""
+    scenario = RAIN if method == "auto" else RAIN.close(name="Mid Road", daily="03:00-05:00")
+    scenario = scenario.extend("bare", method=method)
+    dry, wet = model.forecast(READINGS), forecast_with_weather(model, READINGS, scenario)
+    bare = [one.select_features(names) for one in (dry, wet)]
+    demand = make_demand(30.0)
+    found = run(scenario, make_town(), bare[0], with_weather=bare[1], city=city, demand=demand)
+    links = found.links
+    for low, high in (
+        (links.d_speed_low, links.d_speed_high),
+        (links.d_flow_low, links.d_flow_high),
+    ):
+        np.testing.assert_array_equal(low[:2], 0)  # before the rain nothing is unsure
+        np.testing.assert_array_equal(high[:2], 0)
+        assert np.isnan(low[WET]).all()
+        assert np.isnan(high[WET]).all()
+    assert links.significant[WET].all()
+    assert not links.significant[:2].any()
+    assert found.summary[["low", "high"]].isna().all(axis=None)
+    assert found.od[["d_min_low", "d_min_high"]].isna().all(axis=None)
+    frames = tables(found)
+    peak = frames["scenario_link_peak"]
+    ends = ["d_speed_low", "d_speed_high", "d_flow_low", "d_flow_high"]
+    assert peak[peak["d_speed"].notna() & (peak["d_speed"] != 0)][ends].isna().all(axis=None)
+    totals = link_totals(found)[["vehicles_low", "delay_high"]]
+    assert totals[~(links.status == STATUS.index("closed")).any(axis=0)].isna().all(axis=None)
+    assert "how sure the effect of the weather is cannot be told" in str(found.report)
+
+
+def test_weather_that_changes_nothing_takes_no_range(model: Forecaster, city: City) -> None:
+    """Without quantiles as well: that of what else a scenario does is all there is."""
+    dry = model.forecast(READINGS).select_features(["speed", "flow"])
+    both = WORKS.set_weather(feature="rain", value=0)
+    given: dict[str, Any] = {"city": city, "demand": make_demand(30.0)}
+    found = run(both, make_town(), dry, with_weather=dry, **given)
+    alone = run(WORKS, make_town(), dry, **given)
+    np.testing.assert_array_equal(found.links.d_flow_high, alone.links.d_flow_high)
+    np.testing.assert_array_equal(found.summary["low"], alone.summary["low"])
+    assert found.summary["low"].notna().any()
 
 
 def test_without_demand_weather_is_no_pattern(model: Forecaster) -> None:
