@@ -88,17 +88,50 @@ def check(
     return (None if report.errors else edited), report
 
 
+def check_promise(scenario: Scenario, demand: Demand | None, report: Report) -> None:
+    """Note what a scenario asks of a demand that it names, and that was not given.
+
+    Parameters
+    ----------
+    scenario
+        Operations, the source of its demand, and what is to be shown.
+    demand
+        Trips between zones; None: nobody has read them.
+    report
+        Gets errors of operations that would do nothing, and warnings of what would not be shown.
+    """
+    if demand is not None or scenario.demand is None:
+        return
+    numbered = list(enumerate(scenario.operations, 1))
+    check_demand(numbered, None, None, pd.DatetimeIndex([]), "UTC", report)
+    what = "the script names a source of trips, and none were given: no times between zones"
+    report.warning("`demand`", what, "give `demand`, or run the file, which reads it")
+    for field, asked in _asked(scenario).items():
+        if asked:
+            report.warning(f"`outputs.{field}`", "needs zones, and there are none", "give `demand`")
+
+
+def _asked(scenario: Scenario) -> dict[str, list[str]]:
+    """Return the zones that each of the outputs is about."""
+    outputs = scenario.outputs
+    places = [] if outputs.isochrones is None else list(outputs.isochrones.from_)
+    return {
+        "od_pairs": [name for pair in outputs.od_pairs for name in pair],
+        "isochrones": places,
+    }
+
+
 def _check_zones(
     scenario: Scenario, demand: Demand | None, report: Report, *, is_promised: bool
 ) -> None:
     """Note zones to be shown that are no zones of the demand."""
-    outputs = scenario.outputs
-    asked = {"od_pairs": [name for pair in outputs.od_pairs for name in pair]}
-    if outputs.isochrones is not None:
-        asked["isochrones"] = list(outputs.isochrones.from_)
-        if demand is None and not is_promised:
-            todo = "give `demand`, whose zones they begin at, or leave them out"
-            report.error("`outputs.isochrones`", "needs zones, and there are none", todo)
+    asked = _asked(scenario)
+    if demand is None and not is_promised:
+        what, todo = "needs zones, and there are none", "give `demand`, or leave them out"
+        if asked["isochrones"]:
+            report.error("`outputs.isochrones`", what, todo)
+        if asked["od_pairs"]:
+            report.warning("`outputs.od_pairs`", what, todo)
     if demand is None:
         return
     known = {str(name) for name in demand.zones.index}

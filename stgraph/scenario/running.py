@@ -15,7 +15,7 @@ from stgraph.errors import ConfigError
 from stgraph.graph import STGraph
 from stgraph.report import Report
 from stgraph.scenario.bases import read_base, read_weather
-from stgraph.scenario.checking import check
+from stgraph.scenario.checking import check, check_promise
 from stgraph.scenario.demand import Demand
 from stgraph.scenario.demand_changes import HourlyDemand, apply_demand
 from stgraph.scenario.estimating import (
@@ -144,6 +144,7 @@ def run(
     )
     if scenario.method == "learned" and city.learned is None and not is_weather_alone(scenario):
         found.error("`method`", "nothing was learned", "use auto; the report says why")
+    check_promise(scenario, demand, found)
     check_with_weather(scenario, forecast, with_weather, found)
     found.raise_errors(ConfigError, title=f"scenario {scenario.name!r} cannot be run")
     assert edited is not None  # noqa: S101 - else there was an error
@@ -383,11 +384,7 @@ class _Runner:
         self, found: Estimate, hourly: HourlyDemand | None, trips_base: Any, trips_scn: Any
     ) -> ZoneEffects | None:
         """Return what happens between zones; None without any."""
-        asked = self.scenario.outputs.isochrones
         if self.demand is None or hourly is None:
-            if asked is not None:
-                what = "needs zones, and there are none"
-                self.report.warning("`outputs.isochrones`", what, "give `demand`")
             return None
         zones = replace(
             self.demand,
@@ -400,7 +397,7 @@ class _Runner:
         return measure_zones(
             self.edited, found.effects, found.members, zones,
             trips_base=trips_base, trips_scn=trips_scn, zone=self.zone,
-            asked=asked,
+            asked=self.scenario.outputs.isochrones,
         )  # fmt: skip
 
     def _source(self) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scenario_town import make_demand, make_forecast, make_time, make_town
 
+from stgraph.errors import ConfigError
 from stgraph.scenario.fitting import City, fit_city
 from stgraph.scenario.result import ScenarioResult
 from stgraph.scenario.running import run
@@ -109,14 +110,39 @@ def test_areas_within_reach_of_the_zones_that_were_asked_for(city: City) -> None
     assert go(WORKS, city).isochrones is None  # nobody asked
 
 
-def test_areas_without_the_demand_that_a_script_names_are_missed() -> None:
-    """Who runs it in Python without it is told."""
-    asked = {"isochrones": {"from": ["Z1"]}}
-    given = {"outputs": asked, "demand": {"gravity": {"weights": ["home"]}}}
+def promised(scenario: Scenario, **outputs: Any) -> Scenario:
+    """Return a scenario whose script names its demand."""
+    source = {"gravity": {"weights": ["home"]}}
+    return Scenario(**{**dict(scenario), "demand": source, "outputs": outputs})
+
+
+def test_zones_without_the_demand_that_a_script_names_are_missed() -> None:
+    """Who runs it in Python without it is told what is not there."""
     forecast = make_forecast(time=make_time())
-    found = run(Scenario(**{**dict(WORKS), **given}), make_town(), forecast)
+    asked = promised(WORKS, isochrones={"from": ["Z1"]}, od_pairs=[("Z1", "Z2")])
+    found = run(asked, make_town(), forecast)
     assert found.isochrones is None
-    assert "`outputs.isochrones`" in [one.where for one in found.report.warnings]
+    missed = {one.where: one.what for one in found.report.warnings}
+    assert {"`outputs.isochrones`", "`outputs.od_pairs`"} <= set(missed)
+    plain = run(promised(WORKS), make_town(), forecast).report.warnings
+    assert any("the script names a source of trips" in one.what for one in plain)
+    assert not [one for one in plain if one.where.startswith("`outputs")]
+
+
+def test_other_trips_are_not_left_out_without_a_word() -> None:
+    """A script that names its demand, run without it: nothing would change."""
+    forecast = make_forecast(time=make_time())
+    with pytest.raises(ConfigError, match=r"operation 2 \(scale_demand\).*needs trips"):
+        run(promised(WORKS.scale_demand(factor=2)), make_town(), forecast)
+
+
+def test_pairs_without_any_demand_are_missed() -> None:
+    found = run(
+        Scenario(**{**dict(WORKS), "outputs": {"od_pairs": [("Z1", "Z2")]}}),
+        make_town(),
+        make_forecast(time=make_time()),
+    )
+    assert "`outputs.od_pairs`" in [one.where for one in found.report.warnings]
 
 
 def test_no_change_is_no_change_of_areas(city: City) -> None:
