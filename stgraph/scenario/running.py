@@ -200,6 +200,8 @@ class _Runner:
         method = self._method(hourly)
         self.say(f"estimating by {method}")
         found = self._estimate(method, hourly)
+        if self.weather is not None and self.weather.is_unsure.any():
+            found = replace(found, members=())  # a range of all but the weather would be too narrow
         sources = self._note_sources(found, hourly)
         self.say("measuring times between zones")
         trips = (None, None) if hourly is None else self._trips(hourly)
