@@ -313,7 +313,7 @@ def _check_all(
 class _JobForecasts:
     """What the checkpoints of jobs forecast: of the road segments, if a job has roads.
 
-    Every job is read once.
+    Every job is read once, until it is forgotten.
     """
 
     def __init__(self) -> None:
@@ -335,6 +335,10 @@ class _JobForecasts:
         else:
             forecast = forecast_with_weather(forecaster, graph, weather, at=at)
         return forecast if segments is None else forecast_segments(forecast, segments, fitted)
+
+    def forget(self) -> None:
+        """Let go of the models and readings of all jobs."""
+        self._opened.clear()
 
 
 def _open_job(path: Path) -> tuple[Any, ...]:

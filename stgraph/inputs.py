@@ -84,6 +84,11 @@ class Inputs:
         """Channels of `u`."""
         return 3 * len(self.targets) + len(self.known) + len(self.calendar)
 
+    @property
+    def reach(self) -> int:
+        """Steps before a forecast that it can look at: the window, and weeks before its start."""
+        return self.window + _RECENT_SEASONS * self.season_steps
+
     def windows_at_once(self, n_nodes: int, *, most: int = 64) -> int:
         """Return how many windows of a graph of N nodes to hold at once: fewer of large ones."""
         return max(1, min(most, _VALUES_AT_ONCE // max(1, n_nodes * (self.window + self.horizon))))

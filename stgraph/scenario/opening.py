@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import geopandas as gpd
 import pandas as pd
@@ -30,6 +30,15 @@ class ForecastJob(Protocol):
 
     def __call__(self, path: Path, weather: Scenario | None = None, /) -> STGraph:
         """Return the forecast, with the weather that a scenario sets where one is given."""
+        ...
+
+
+@runtime_checkable
+class KeepsReadings(Protocol):
+    """A `ForecastJob` that keeps what it has read, for the next forecast of the same job."""
+
+    def forget(self) -> None:
+        """Let go of it; a job that is asked for again is read anew."""
         ...
 
 
@@ -99,6 +108,11 @@ class Opener:
             ("weather", job, what, scenario.timezone), lambda: forecast_job(job, scenario)
         )
         return found
+
+    def forget_jobs(self) -> None:
+        """Let go of the readings of jobs: all that they forecast has been asked for."""
+        if isinstance(self._forecast_job, KeepsReadings):
+            self._forecast_job.forget()
 
     def _once(self, asked: Any, read: Callable[[], Any]) -> Any:
         """Return what was read when the same was asked for, or read it."""

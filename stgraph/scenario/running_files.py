@@ -132,6 +132,7 @@ def run_scenarios(
     checked = check_scenarios(scenarios, opener, force=force, allow_disconnect=allow_disconnect)
     inputs = [one.inputs for one in checked]
     weather = [opener.with_weather(one) for one in scenarios]
+    opener.forget_jobs()  # whose readings may be years long, before what takes minutes
     cities = _fit_all(scenarios, inputs, on_progress)
     tasks = [
         _Task(one, city, given.roads, given.forecast, told, given.demand, force, allow_disconnect)

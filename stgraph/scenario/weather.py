@@ -69,8 +69,9 @@ def forecast_with_weather(
         for number, one in numbered
     ]
     report.raise_errors(ConfigError, title=f"the weather of {scenario.name!r} cannot be set")
-    rows = graph.time.get_indexer(time)
-    values, mask = graph.values.copy(), graph.mask.copy()
+    near = _cut(graph, time, forecaster.inputs.reach)  # of years of readings all else is no matter
+    rows = near.time.get_indexer(time)
+    values, mask = near.values.copy(), near.mask.copy()
     doubts = Report()
     fitted = int(graph.time.searchsorted(forecaster.fitted_until, side="right"))
     for (number, one), held in zip(numbered, steps, strict=True):
@@ -80,13 +81,19 @@ def forecast_with_weather(
         mask[at_steps, :, position] = True
         seen = graph.values[:fitted, :, position][graph.mask[:fitted, :, position]]
         _note_unseen(_where(number), one, graph.features[position], seen, doubts)
-    forecast = forecaster.forecast(graph.replace(values=values, mask=mask), at=at)
+    forecast = forecaster.forecast(near.replace(values=values, mask=mask), at=at)
     units = {feature.name: feature.unit for feature in graph.features}
     notes = {
         "weather": described(scenario, units),
         "findings": Report([*forecast.report, *doubts]).to_json(),
     }
     return forecast.replace(provenance={**forecast.provenance, **notes})
+
+
+def _cut(graph: STGraph, time: pd.DatetimeIndex, reach: int) -> STGraph:
+    """Return the steps to forecast, as far as the graph has them, and so many before them."""
+    first = int(graph.time.searchsorted(time[0]))
+    return graph.select_steps(max(0, first - reach), first + len(time))
 
 
 def weather_of(scenario: Scenario) -> list[tuple[int, SetWeather]]:

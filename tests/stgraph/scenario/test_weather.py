@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,33 @@ def test_the_model_forecasts_other_weather(model: Forecaster) -> None:
     assert in_words([told]) == "rain 6 mm/h 02:00-04:00"
     assert json.loads(json.dumps(dict(wet.provenance))) == dict(wet.provenance)
     assert not len(wet.report.warnings)
+
+
+def test_only_what_the_model_looks_at_is_copied(
+    model: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of long readings the window and the weeks before it; the forecast is the same to the bit."""
+    long = make_readings(days=70)
+    season = model.inputs.season_steps
+    assert season  # else there would be little to look back at
+    at = long.time[-3 * H]
+    always = Scenario("wet").set_weather(feature="rain", value=6)
+    values = long.values.copy()
+    values[-3 * H + 1 : -2 * H + 1, :, 2] = 6
+    by_hand = model.forecast(long.replace(values=values), at=at)
+    given: list[int] = []
+    forecast = Forecaster.forecast
+    monkeypatch.setattr(
+        Forecaster,
+        "forecast",
+        lambda self, graph, at: given.append(graph.n_steps) or forecast(self, graph, at=at),  # type: ignore[func-returns-value]
+    )
+    found = forecast_with_weather(model, long, always, at=at)
+    np.testing.assert_array_equal(found.values, by_hand.values)
+    assert found.time.equals(by_hand.time)
+    assert given == [6 + 4 * season + H]
+    # what training has seen is looked for in all of the readings
+    assert not found.report.warnings
 
 
 def test_what_holds_already_changes_nothing(model: Forecaster) -> None:
@@ -663,6 +692,36 @@ def test_a_file_in_the_rain(
     assert Path("rain.gpkg").is_file()
     assert main(["scenario", "check", "rain.yaml"]) == 0
     assert "rain 6" in capsys.readouterr().out
+
+
+def test_readings_of_jobs_are_let_go_before_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which takes minutes and memory of its own; readings may be years long."""
+    monkeypatch.chdir(folder)
+    from stgraph import pipeline
+    from stgraph.scenario import running_files
+
+    read: list[weakref.ref[STGraph]] = []
+    left: list[bool] = []
+    load, fit_all = pipeline.load_graph, running_files._fit_all
+
+    def noting(job: Any) -> STGraph:
+        graph = load(job)
+        read.append(weakref.ref(graph))
+        return graph
+
+    def looking(*given: Any) -> list[City]:
+        gc.collect()
+        left.extend(one() is not None for one in read)
+        return fit_all(*given)
+
+    monkeypatch.setattr(pipeline, "load_graph", noting)
+    monkeypatch.setattr(running_files, "_fit_all", looking)
+    words = ["rain.yaml", "--only", "rain mm=3", "--out", "let_go.gpkg", "-q"]
+    assert main(["scenario", "run", *words]) == 0
+    assert left == [False]
+    capsys.readouterr()
 
 
 def test_what_is_wrong_in_a_file_is_said_before(
