@@ -114,6 +114,7 @@ def table_of(lines: Sequence[Line], steps: Sequence[int]) -> str:
         "CPU s",
     ]
     least = {step: min(float(errors_of(line)["mae"][step]) for line in lines) for step in shown}
+    digits = 2 if least[0] >= 1 else 4
     text = [
         f"### {first['data']}: {first['nodes']} nodes, {first['steps']:,} steps, {first['unit']}, "
         f"{first['windows']:,} test windows",
@@ -123,15 +124,15 @@ def table_of(lines: Sequence[Line], steps: Sequence[int]) -> str:
     ]
     for line in lines:
         errors = errors_of(line)
-        cells = [_bold(float(errors["mae"][step]), least[step]) for step in shown]
+        cells = [_bold(float(errors["mae"][step]), least[step], digits) for step in shown]
         last = errors.loc[0]
-        cells += [f"{last['rmse']:.2f}", f"{last['mape_percent']:.1f}"]
+        cells += [f"{last['rmse']:.{digits}f}", f"{last['mape_percent']:.1f}"]
         cells += [f"{last['coverage_percent']:.0f}", f"{line['seconds']:.0f}"]
         cells.append(f"{line['cpu_seconds']:.0f}" if "cpu_seconds" in line else "")
         text.append(f"| {line['model']} | {' | '.join(cells)} |")
     return "\n".join(text)
 
 
-def _bold(value: float, least: float) -> str:
+def _bold(value: float, least: float, digits: int) -> str:
     """Return a number, in bold if nothing is below it."""
-    return f"**{value:.2f}**" if value <= least else f"{value:.2f}"
+    return f"**{value:.{digits}f}**" if value <= least else f"{value:.{digits}f}"
