@@ -104,15 +104,25 @@ def by_network(
     capacity = hours.baseline.capacity_vph.astype(np.float64)
     most = np.maximum(share, _LEAST_OPEN) * capacity
     usual = network.speeds(
-        np.minimum(hours.base, capacity), np.minimum(hours.base_before, capacity), full
+        np.minimum(hours.base, capacity),
+        np.minimum(hours.base_before, capacity),
+        full,
+        member=member,
     )
-    now = network.speeds(np.minimum(hours.scn, most), np.minimum(hours.scn_before, capacity), share)
+    now = network.speeds(
+        np.minimum(hours.scn, most),
+        np.minimum(hours.scn_before, capacity),
+        share,
+        member=member,
+    )
     before = [hours.baseline] * len(hours.states)
     above_before = _above(vdf, hours.base, np.broadcast_to(capacity, most.shape), before)
     above_now = _above(vdf, hours.scn, most, hours.states)
-    chosen = range(len(usual)) if member is None else [member]
     length = 0.06 * vdf.length_m
-    ratios = [(length / now[i] + above_now) / (length / usual[i] + above_before) for i in chosen]
+    ratios = [
+        (length / speed_now + above_now) / (length / speed_usual + above_before)
+        for speed_now, speed_usual in zip(now, usual, strict=True)
+    ]
     return _bounded(np.mean(ratios, axis=0), slope)
 
 

@@ -145,11 +145,17 @@ class SpeedNetwork:
     facts: StreetFacts
     networks: tuple[nn.Module, ...]
 
-    def speeds(self, flow: Floats, before: Floats, share: Floats) -> list[Floats]:
-        """Return speeds in km/h, (H, E) of each network; the inputs as of `StreetFacts`."""
+    def speeds(
+        self, flow: Floats, before: Floats, share: Floats, *, member: int | None = None
+    ) -> list[Floats]:
+        """Return speeds in km/h, (H, E) of each network; the inputs as of `StreetFacts`.
+
+        `member` asks only the network of this number.
+        """
         x = self.facts.inputs(flow, before, share)
+        asked = self.networks if member is None else (self.networks[member],)
         with torch.no_grad():
-            parts = [np.exp(net(x).double().numpy()) for net in self.networks]
+            parts = [np.exp(net(x).double().numpy()) for net in asked]
         return [np.clip(part, *_RANGE) * self.facts.free_kmh for part in parts]
 
 
