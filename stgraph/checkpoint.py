@@ -179,6 +179,7 @@ def _describe(forecaster: Forecaster) -> tuple[dict[str, Any], dict[str, Tensor]
             "length_scale": inputs.length_scale,
             "holidays": inputs.holidays,
             "use_filled": inputs.use_filled,
+            "use_seasons": inputs.use_seasons,
             "calendar": list(inputs.calendar),
             "scaler": inputs.scaler.to_dict(),
             "profile": None,

@@ -90,6 +90,7 @@ class PrepareConfig(BaseModel):
     model_config = _STAGE
     scaler: Literal["standard", "minmax", "robust"] = "standard"  # of each node's readings
     holidays: str | None = None  # country code such as "NZ" or "DE-BY" (extra `holidays`)
+    seasons: bool = True  # show the same time of earlier weeks; off: the window is all that is read
     outliers: Mapping[str, Any] | None = None  # options of `mask_outliers`; None: all is believed
     gaps: Mapping[str, Any] | None = None  # options of `fill_gaps`; None: gaps stay gaps
 

@@ -431,9 +431,7 @@ def _check_together(job: JobConfig, file: str, report: Report) -> None:
     if not isinstance(weights, str) and len(weights) != horizon:
         where = f"{file}, [head] `step_weights`"
         report.error(where, f"has {len(weights)} numbers", f"give {horizon}, one per step ahead")
-    if job.model.name == "auto" and job.windows.fractions[1] == 0:
-        todo = "give the second of them a share: models are chosen by the validation part"
-        report.error(f"{file}, [windows] `fractions`", "leave no validation part", todo)
+    _check_needs(job, file, report)
     roads = job.roads
     if roads is not None and job.head.kind == "classes":
         todo = "choose another `kind`: what is carried to roads are values with quantiles"
@@ -451,6 +449,17 @@ def _check_together(job: JobConfig, file: str, report: Report) -> None:
             where = f"{file}, [evaluate] `baselines`"
             todo = f"there are {known}"
             report.error(where, f"no model is called {name!r}{nearest_name(name, known)}", todo)
+
+
+def _check_needs(job: JobConfig, file: str, report: Report) -> None:
+    """Note what a model needs that other tables withhold."""
+    name = job.model.name
+    if name == "auto" and job.windows.fractions[1] == 0:
+        todo = "give the second of them a share: models are chosen by the validation part"
+        report.error(f"{file}, [windows] `fractions`", "leave no validation part", todo)
+    if name == "seasonal_naive" and not job.prepare.seasons:
+        what, todo = f"is false, but {name} repeats the last season", "set it to true"
+        report.error(f"{file}, [prepare] `seasons`", what, todo)
 
 
 def _validate(

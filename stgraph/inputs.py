@@ -50,11 +50,12 @@ class Inputs:
     scaler: Scaler  # (1 or N, F)
     lower: FloatArray  # (C,) forecasts are cut off here: 0 where no reading was below it
     profile: Profile | None = None
-    season_steps: int = 0  # a week or a day in steps; 0 = the signal has no season
+    season_steps: int = 0  # a week or a day in steps; 0 = the signal has no season, or is not asked
     profile_share: float = 1.0  # expected = share * profile + (1 - share) * recent
     length_scale: float | None = None  # metres over which neighbours by length matter; see windows
     holidays: str | None = None
     use_filled: bool = False  # read values that preprocessing put into gaps, as past inputs only
+    use_seasons: bool = True  # read earlier weeks, where there are any
     calendar: tuple[str, ...] = ()  # columns of the calendar that training has seen often enough
     decay: FloatArray = field(default_factory=_nothing)  # (H, N, C) share left of a deviation
     spread: FloatArray = field(default_factory=_nothing)  # (H, C) 80 % of residuals are smaller
@@ -259,6 +260,7 @@ def fit_inputs(
     per_node: bool = True,
     use_profile: bool = True,
     use_filled: bool = False,
+    use_seasons: bool = True,
     holidays: str | None = None,
 ) -> tuple[Inputs, Source]:
     """Fit scaler, profile and anchor on the first steps of a graph.
@@ -280,6 +282,9 @@ def fit_inputs(
     use_filled
         Read finite values that the mask calls unobserved as past inputs: what `fill_gaps` put
         there. They never become targets, and nothing is fitted on them.
+    use_seasons
+        Show the same time of earlier weeks (of the last day, where training is short) as well; off,
+        a forecast reads its window and nothing before it.
     holidays
         Country or country-subdivision code whose holidays become calendar inputs.
 
@@ -315,6 +320,7 @@ def fit_inputs(
         length_scale=fit_length_scale(graph),
         holidays=holidays,
         use_filled=use_filled,
+        use_seasons=use_seasons,
         calendar=known_calendar(seen.time, graph.zone, holidays),
     )
     left_out: FloatArray | None = None
@@ -325,7 +331,8 @@ def fit_inputs(
             values, mask, seen.time, graph.zone, season=profile.season, smooth=profile.smooth
         )
         inputs = replace(inputs, profile=profile)
-    inputs = replace(inputs, season_steps=_season_steps(step, seen.n_steps))
+    if use_seasons:
+        inputs = replace(inputs, season_steps=_season_steps(step, seen.n_steps))
     if inputs.profile is not None and inputs.season_steps * step == _WEEK:
         inputs = replace(inputs, profile_share=_best_share(graph, inputs, train_steps))
     source = Source(graph, inputs, left_out=left_out)

@@ -171,6 +171,7 @@ def fit_job(
         scaler=config.prepare.scaler,
         holidays=config.prepare.holidays,
         use_filled=config.prepare.gaps is not None,
+        use_seasons=config.prepare.seasons,
         head=config.head,
         train=config.train,
         folder=folder,
@@ -211,6 +212,7 @@ def load_checkpoint(config: JobConfig) -> Forecaster:
         ("[windows] `horizon`", config.windows.horizon, inputs.horizon),
         ("[prepare.gaps] given", config.prepare.gaps is not None, inputs.use_filled),
         ("[prepare] `scaler`", config.prepare.scaler, inputs.scaler.kind),
+        ("[prepare] `seasons`", config.prepare.seasons, inputs.use_seasons),
         ("[prepare] `holidays`", config.prepare.holidays, inputs.holidays),
     ):
         if asked != fitted:

@@ -274,6 +274,8 @@ def _candidates(config: AutoConfig, bench: Bench, trials: Sequence[_Trial]) -> I
         yield from _with_seeds((Member(name=name) for name in config.candidates), seed)
         return
     simple = [*_BASELINES, *(name for name, most in _MAX_NODES.items() if n_nodes <= most)]
+    if not bench.prepared.inputs.use_seasons:
+        simple.remove("seasonal_naive")
     if importlib.util.find_spec("lightgbm") is not None:
         simple.append("lightgbm")
     families: tuple[str, ...] = _ON_LARGE if n_nodes > _LARGE else _FAMILIES

@@ -52,6 +52,7 @@ def prepare(
     scaler: Literal["standard", "minmax", "robust"] = "standard",
     holidays: str | None = None,
     use_filled: bool = False,
+    use_seasons: bool = True,
     split: Split | None = None,
 ) -> Prepared:
     """Fit what a model is shown; parameters as for `fit`.
@@ -77,6 +78,7 @@ def prepare(
         scaler=scaler,
         holidays=holidays,
         use_filled=use_filled,
+        use_seasons=use_seasons,
     )
     return Prepared(
         graph=graph,
@@ -99,6 +101,7 @@ def fit(
     scaler: Literal["standard", "minmax", "robust"] = "standard",
     holidays: str | None = None,
     use_filled: bool = False,
+    use_seasons: bool = True,
     head: HeadConfig | None = None,
     train: TrainConfig | None = None,
     folder: str | Path | None = None,
@@ -127,6 +130,8 @@ def fit(
         Country or country-subdivision code whose holidays become inputs.
     use_filled
         Read what `fill_gaps` put into gaps as past inputs; it never becomes a target.
+    use_seasons
+        Show what the same time had in earlier weeks; off, a forecast reads its window only.
     head
         What the forecast says about every value; None takes three quantiles.
     train
@@ -155,6 +160,8 @@ def fit(
         The training state or logs cannot be written into `folder`.
     """
     _check_model(model)  # before anything takes time
+    if model == "seasonal_naive" and not use_seasons:
+        raise InputError("seasonal_naive repeats the last season; leave `use_seasons` on for it")
     prepared = prepare(
         graph,
         window=window,
@@ -163,6 +170,7 @@ def fit(
         scaler=scaler,
         holidays=holidays,
         use_filled=use_filled,
+        use_seasons=use_seasons,
         split=split,
     )
     return fit_prepared(
@@ -382,6 +390,7 @@ def _describe_job(
         "features": repr(graph.features),
         "scaler": repr(inputs.scaler.kind),
         "use_filled": repr(inputs.use_filled),
+        "use_seasons": repr(inputs.use_seasons),
         "calendar": repr((inputs.zone, inputs.holidays, inputs.calendar)),
         "nodes": sha256(repr(graph.node_ids.tolist()).encode()).hexdigest(),
         "edges": sha256(edges).hexdigest(),

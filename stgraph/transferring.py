@@ -167,6 +167,7 @@ def _prepare(
         scaler=old.scaler.kind,  # type: ignore[arg-type]  # it was one of them
         holidays=holidays or old.holidays,
         use_filled=old.use_filled,
+        use_seasons=old.use_seasons,
         split=split,
     )
     inputs = replace(prepared.inputs, calendar=old.calendar)

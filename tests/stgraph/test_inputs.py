@@ -317,6 +317,23 @@ def test_filled_gaps_are_inputs_only_when_asked_for(three_days: STGraph) -> None
     assert filled.y[0, 0].item() == 0
 
 
+def test_without_seasons_nothing_before_the_window_is_read(make_signal) -> None:
+    """What forecasts from a feed without history, and the published protocol, rest on."""
+    graph = make_signal(3, 24 * 28, zone="UTC")
+    sizes: dict[str, int] = {"window": 6, "horizon": 4, "train_steps": 24 * 21}
+    starts = np.array([24 * 25])
+    mask = graph.mask.copy()
+    mask[: starts[0]] = False
+    silent = graph.replace(mask=mask)
+    with_weeks, alone = (fit_inputs(graph, use_seasons=on, **sizes)[0] for on in (True, False))
+    assert (with_weeks.reach, alone.reach) == (6 + 4 * 168, 6)
+    whole, cut = Source(graph, alone).gather(starts), Source(silent, alone).gather(starts)
+    np.testing.assert_array_equal(whole.x, cut.x)
+    np.testing.assert_array_equal(whole.u, cut.u)
+    whole, cut = Source(graph, with_weeks).gather(starts), Source(silent, with_weeks).gather(starts)
+    assert not np.array_equal(whole.u, cut.u)
+
+
 def test_gaps_filled_from_later_readings_are_no_inputs(three_days: STGraph) -> None:
     mask = np.ones((72, 1, 1), dtype=bool)
     mask[20] = False

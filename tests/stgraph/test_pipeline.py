@@ -187,6 +187,8 @@ def test_a_job_of_classes(tmp_path: Path) -> None:
     assert again.head == config.head
     with pytest.raises(CheckpointError, match=r"\[head\]: is "):
         pipeline.load_checkpoint(job(tmp_path))
+    with pytest.raises(CheckpointError, match=r"`seasons`: is False in the config, but .* True"):
+        pipeline.load_checkpoint(job(tmp_path, more=CLASSES + "[prepare]\nseasons = false\n"))
 
 
 @pytest.mark.parametrize("kind", ["quantiles", "regression", "gaussian"])

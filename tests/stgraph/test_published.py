@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,7 @@ def test_a_run_on_speeds(capsys: Capture) -> None:
         assert words in out
     assert "NOT COMPARABLE" in out
     assert "windows: 474 for training, 68 for validation, 135 tested" in out
-    assert "ours reads more than the last hour" in out
+    assert "ours reads 12 steps, the time, and each sensor's usual day in the training part;" in out
 
 
 def test_a_run_on_flows_as_json(capsys: Capture) -> None:
@@ -115,6 +116,27 @@ def test_a_run_on_flows_as_json(capsys: Capture) -> None:
     assert [row["horizon"] for row in ours] == [3, 6, 12, 0]
     theirs = {row["model"]: row["mae"] for row in answer["table"] if row["source"] != "this run"}
     assert theirs["STAEformer"] == 13.55
+
+
+def test_earlier_weeks_are_read_only_when_asked_for_and_that_is_said(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published models read 12 steps: a run that reads weeks has another information set."""
+    shown: list[bool] = []
+
+    def fit(*args: Any, use_seasons: bool, **options: Any) -> Any:
+        shown.append(use_seasons)
+        return real(*args, use_seasons=use_seasons, **options)
+
+    real = training.fit
+    monkeypatch.setattr(training, "fit", fit)
+    write_speeds(Path("b.h5"))
+    command = ["benchmark", "metr-la", "--data", "b.h5", "--model", "profile_decay", "-q"]
+    assert main([*command, "--set=evaluate.baselines=[]"]) == 0
+    assert "four weeks" not in capsys.readouterr().out
+    assert main([*command, "--set=prepare.seasons=true"]) == 0
+    assert "AND the same time in the last four weeks" in capsys.readouterr().out
+    assert shown == [False, True]
 
 
 def test_what_an_automatic_choice_tried_is_shown(capsys: Capture) -> None:
@@ -136,6 +158,7 @@ def test_what_an_automatic_choice_tried_is_shown(capsys: Capture) -> None:
         (["metr-la", "--data", "b.h5", "--set=windows.window=6"], "protocol is 12 to 12"),
         (["metr-la", "--data", "b.h5", "--set=windows.fractions=[0.6,0.2,0.2]"], "its own split"),
         (["metr-la", "--data", "b.h5", "--set=prepare.outliers={}"], "every reading but 0"),
+        (["metr-la", "--data", "b.h5", "--model", "seasonal_naive"], "set it to true"),
         (
             ["metr-la", "--data", "b.h5", "--set=head.kind=classes", "--set=head.edges=[30,50]"],
             "errors of numbers are published",

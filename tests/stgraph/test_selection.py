@@ -279,11 +279,11 @@ def test_what_is_tried_depends_on_the_data(make_signal, monkeypatch) -> None:
     from stgraph import selection
     from stgraph.models.ensemble import AutoConfig
 
-    def names(graph: STGraph, **sizes: int) -> list[str]:
+    def names(graph: STGraph, *, use_seasons: bool = True, **sizes: int) -> list[str]:
         for name, size in sizes.items():
             monkeypatch.setattr(selection, name, size)
         bench = selection.Bench(
-            prepared=prepare(graph, window=W, horizon=H),
+            prepared=prepare(graph, window=W, horizon=H, use_seasons=use_seasons),
             fit_one=lambda *_: pytest.fail("nothing is fitted"),
             head=HeadConfig(),
             train=TRAIN,
@@ -299,6 +299,8 @@ def test_what_is_tried_depends_on_the_data(make_signal, monkeypatch) -> None:
     cells = graph.nodes.assign(kind="cell", row=np.arange(6) // 3, column=np.arange(6) % 3)
     assert "cnn_3d" in names(graph.replace(nodes=cells))
     assert "graph_transformer" not in names(graph, _LARGE=5)
+    assert "seasonal_naive" in usual
+    assert "seasonal_naive" not in names(graph, use_seasons=False)
 
 
 def test_without_validation_nothing_can_be_chosen(make_signal) -> None:

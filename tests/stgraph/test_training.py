@@ -246,6 +246,7 @@ def test_a_training_that_stopped_early_stays_stopped(make_signal, tmp_path) -> N
         ({"learning_rate": 1e-4}, "train"),
         ({"window": 7}, "windows"),
         ({"use_filled": True}, "use_filled"),
+        ({"use_seasons": False}, "use_seasons"),
         ({"fractions": (0.6, 0.2, 0.2)}, "windows"),
     ],
 )
