@@ -1,10 +1,17 @@
-"""What a training step needs in memory, measured on one window, and into how many parts it goes."""
+"""What a training step needs in memory, measured on one window, and into how many parts it goes.
+
+And what is said where there is not enough.
+"""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from stgraph.errors import TrainingError
 from stgraph.models.predictor import Predictor
 from stgraph.windows import Windows
 
@@ -58,3 +65,25 @@ def count_parts(
     """
     at_once = int(memory_gb * 1e9 / window_bytes(predictor, windows))
     return -(-batch_size // max(1, min(batch_size, at_once)))
+
+
+@contextlib.contextmanager
+def saying_what_to_do_without_memory() -> Iterator[None]:
+    """Turn a lack of memory, of the machine or of its GPU, into an error that says what helps.
+
+    Raises
+    ------
+    TrainingError
+        In its place; every other error goes through.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has a class for a lack on GPUs only
+        lacks = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not lacks and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"training needs more memory than there is: {error}; lower `train.memory_gb`, "
+            "`train.batch_size` or the sizes of the model"
+        ) from error

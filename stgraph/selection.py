@@ -29,6 +29,7 @@ from stgraph.blending import Judge, fit_weights
 from stgraph.checkpoint import load_forecaster, save_forecaster
 from stgraph.config import HeadConfig, TrainConfig
 from stgraph.errors import CheckpointError, InputError, MissingExtraError, TrainingError
+from stgraph.footprint import saying_what_to_do_without_memory
 from stgraph.forecasting import Forecaster
 from stgraph.graph import FloatArray
 from stgraph.models.build import build_predictor
@@ -303,8 +304,9 @@ def _within(left: float, member: Member, bench: Bench) -> _Trial:
         return bench.try_out(member)
     began = time.perf_counter()
     try:
-        per_epoch = _seconds_per_epoch(prepared, member, bench.head, train)
-    except InputError as error:
+        with saying_what_to_do_without_memory():
+            per_epoch = _seconds_per_epoch(prepared, member, bench.head, train)
+    except (InputError, TrainingError) as error:
         return _Trial(member, str(error))
     probed = time.perf_counter() - began
     n_epochs = min(train.max_epochs, int(_MARGIN * (left - probed) / per_epoch))

@@ -75,7 +75,7 @@ class DataSet:
 
 def known(model: str) -> bool:
     """Tell whether a model can be fitted here; those that are not registered are skipped."""
-    return model in registry.names("models")
+    return model.split()[0] in registry.names("models")
 
 
 def load(name: str, *, quick: bool) -> DataSet:
@@ -93,9 +93,16 @@ def load(name: str, *, quick: bool) -> DataSet:
 
 
 def measure(data: DataSet, model: str) -> Line:
-    """Fit a model with its default settings, seed 0, and return what it reaches in the test."""
+    """Fit a model with its default settings, seed 0, and return what it reaches in the test.
+
+    Settings that differ stand behind its name, as in ``gcn_lstm mix_inputs=diffusion``.
+    """
+    name, *settings = model.split()
+    options = dict(setting.split("=", 1) for setting in settings)
     began, cpu_began = time.perf_counter(), time.process_time()
-    forecaster: Forecaster = fit_prepared(data.prepared, model=model, train=data.job.train)
+    forecaster: Forecaster = fit_prepared(
+        data.prepared, model=name, options=options, train=data.job.train
+    )
     seconds = time.perf_counter() - began
     cpu_seconds = time.process_time() - cpu_began
     evaluation = evaluate(forecaster, data.graph, baselines=())

@@ -96,9 +96,15 @@ def errors_of(line: Line) -> pd.DataFrame:
 def print_tables(results: Results, names: Iterable[str]) -> None:
     """Print a table in Markdown for each data set, baselines first, the best numbers in bold."""
     for data in names:
-        lines = [results[data, model] for model in MODELS if (data, model) in results]
+        lines = [line for (where, _), line in results.items() if where == data]
+        lines.sort(key=_rank)
         if lines:
             print(f"\n{table_of(lines, DATA[data])}\n")
+
+
+def _rank(line: Line) -> tuple[int, str]:
+    """Return the place of a model in a table; with other settings it stands below itself."""
+    return MODELS.index(line["model"].split()[0]), line["model"]
 
 
 def table_of(lines: Sequence[Line], steps: Sequence[int]) -> str:

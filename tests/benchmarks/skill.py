@@ -6,6 +6,7 @@ pieces: with ``--lines FILE`` every measurement is appended to a file and none t
 repeated, and ``--show`` prints what the file has.
 
     python tests/benchmarks/skill.py --lines skill.jsonl --data metr-la-week --model gcn_lstm
+    python tests/benchmarks/skill.py --lines skill.jsonl --model "gcn_lstm mix_inputs=diffusion"
     python tests/benchmarks/skill.py --lines skill.jsonl --show
 """
 
@@ -71,7 +72,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the smoke version")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows there, too")
     parser.add_argument("--data", action="append", choices=list(DATA), help="only this; repeatable")
-    parser.add_argument("--model", action="append", help="only this; repeatable")
+    parser.add_argument("--model", action="append", help="only this; may have options")
     parser.add_argument("--alone", action="store_true", help="no baselines beside --model")
     parser.add_argument("--lines", type=Path, metavar="FILE", help="go on with this file")
     parser.add_argument("--again", action="store_true", help="also what the file has")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from learned_models import SMALL
 
 from stgraph.config import TrainConfig
-from stgraph.footprint import count_parts, window_bytes
+from stgraph.errors import TrainingError
+from stgraph.footprint import count_parts, saying_what_to_do_without_memory, window_bytes
 from stgraph.inputs import fit_inputs
 from stgraph.layout import layout_of
 from stgraph.models.build import build_predictor
@@ -52,3 +54,29 @@ def test_steps_in_parts_learn_the_same(make_signal) -> None:
         weights.append(forecaster.predictor.state_dict())
     for key, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][key], rtol=1e-2, atol=1e-3)
+
+
+def _of_torch() -> None:
+    torch.empty(1 << 50)
+
+
+def _of_numpy() -> None:
+    np.empty(1 << 50)
+
+
+def _of_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.mark.parametrize("lack", [_of_torch, _of_numpy, _of_a_gpu])
+def test_a_lack_of_memory_says_what_helps(lack) -> None:
+    with (
+        pytest.raises(TrainingError, match=r"than there is: .+; lower `train.memory_gb`"),
+        saying_what_to_do_without_memory(),
+    ):
+        lack()
+
+
+def test_other_errors_are_not_about_memory() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be"), saying_what_to_do_without_memory():
+        torch.ones(2, 3) @ torch.ones(2, 3)

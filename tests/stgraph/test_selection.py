@@ -327,6 +327,25 @@ def test_a_network_whose_training_fails_does_not_end_the_others(make_signal, mon
     assert [member.name for member in forecaster.members] == ["persistence"]
 
 
+@pytest.mark.parametrize("when", ["_seconds_per_epoch", "learn"])
+def test_a_network_too_large_for_the_machine_does_not_end_the_others(
+    make_signal, monkeypatch, when: str
+) -> None:
+    """A lack of memory is a row, and says what helps."""
+    from stgraph import learning, selection
+
+    def swallow(*_: Any, **__: Any) -> None:
+        torch.empty(1 << 50)  # really asked for, and refused by the system
+
+    place = {"learn": (learning, "count_parts"), "_seconds_per_epoch": (selection, when)}[when]
+    monkeypatch.setattr(*place, swallow)
+    forecaster = auto(make_signal(4, 24 * 10), "persistence", "identity_mlp")
+    why_not = forecaster.notes["tried"][1]["why_not"]
+    assert why_not.startswith("training needs more memory than there is: ")
+    assert "lower `train.memory_gb`" in why_not
+    assert [member.name for member in forecaster.members] == ["persistence"]
+
+
 def test_forecasts_that_are_no_numbers_do_not_count(make_signal, monkeypatch) -> None:
     from stgraph.models.baselines import SeasonalNaive
 
