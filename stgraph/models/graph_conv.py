@@ -80,8 +80,7 @@ class GraphConv(nn.Module):
         """Return the new state of every node; `learned` are the factors of an adjacency."""
         supports = per_graph(self.kind, edge_index, edge_weight, len(state))
         columns = state.reshape(len(state), -1)
-        mixed = supports(columns).view(len(state), -1, *state.shape[1:])  # (N, S, ..., C)
-        parts = list(mixed.unbind(1))
+        parts = [part.view(state.shape) for part in supports(columns)]
         if not self.keeps_state:
             parts.insert(0, state)
         for _ in range(self.n_learned):

@@ -80,7 +80,7 @@ class Supports:
         return {**self.__dict__, "_pairs": {}}
 
     def __call__(self, columns: Tensor) -> Tensor:
-        """Apply all supports to a matrix of node states, differentiably: (N, C) -> (N, S, C)."""
+        """Apply all supports to a matrix of node states, differentiably: (N, C) -> (S, N, C)."""
         out: Tensor = _Product.apply(columns, self)  # type: ignore[no-untyped-call]
         return out
 
@@ -92,58 +92,56 @@ class Supports:
         if n_parts > 1:
             return torch.cat([self.mix(part) for part in state.tensor_split(n_parts)])
         columns = state.transpose(0, 1).reshape(n_nodes, n_batch * size)
-        mixed: Tensor = self(columns).view(n_nodes, self.n_supports, n_batch, size)
-        return mixed.permute(2, 0, 1, 3).reshape(n_batch, n_nodes, self.n_supports * size)
+        mixed: Tensor = self(columns).view(self.n_supports, n_nodes, n_batch, size)
+        return mixed.permute(2, 1, 0, 3).reshape(n_batch, n_nodes, self.n_supports * size)
 
     def product(self, columns: Tensor) -> Tensor:
-        """Apply all supports, not differentiably: (N, C) -> (N, S, C)."""
+        """Apply all supports, not differentiably: (N, C) -> (S, N, C)."""
         pairs = self._matrices(columns)
         inputs = columns.to(pairs[0][0].dtype)
-        shape = (self.n_nodes, self.n_supports, columns.shape[1])
+        shape = (self.n_supports, self.n_nodes, columns.shape[1])
         with torch.autocast(columns.device.type, enabled=False):
             if self._is_stack(pairs):
                 return (pairs[0][0] @ inputs).view(shape).to(columns.dtype)
             out = inputs.new_empty(shape)
             if self._identity:
-                out[:, 0] = inputs
+                out[0] = inputs
             for walk, (matrix, _) in enumerate(pairs):
                 first = int(self._identity) + walk * self._n_hops
-                self._walk(matrix, inputs, out[:, first : first + self._n_hops])
+                self._walk(matrix, inputs, out[first : first + self._n_hops])
         return out.to(columns.dtype)
 
     def transposed_product(self, columns: Tensor) -> Tensor:
-        """Apply the transposes and add up, not differentiably: (N, S, C) -> (N, C)."""
+        """Apply the transposes and add up, not differentiably: (S, N, C) -> (N, C)."""
         pairs = self._matrices(columns)
         inputs = columns.to(pairs[0][0].dtype)
         with torch.autocast(columns.device.type, enabled=False):
             if self._is_stack(pairs):
                 return (pairs[0][1] @ inputs.reshape(-1, columns.shape[2])).to(columns.dtype)
-            total = torch.zeros_like(inputs[:, 0])
-            if self._identity:
-                total += inputs[:, 0]
+            total = inputs[0].clone() if self._identity else torch.zeros_like(inputs[0])
             for walk, (_, transpose) in enumerate(pairs):
                 first = int(self._identity) + walk * self._n_hops
-                total += self._back(transpose, inputs[:, first : first + self._n_hops])
+                total += self._back(transpose, inputs[first : first + self._n_hops])
         return total.to(columns.dtype)
 
     def _walk(self, matrix: Tensor, columns: Tensor, out: Tensor) -> None:
-        """Write the powers of one walk into (N, hops, C)."""
+        """Write the powers of one walk into (hops, N, C)."""
         for hop in range(self._n_hops):
-            now = out[:, hop - 1] if hop else columns
+            now = out[hop - 1] if hop else columns
             if hop and self._series == "chebyshev":
-                before = out[:, hop - 2] if hop > 1 else columns
-                torch.addmm(before, matrix, now, beta=-1, alpha=2, out=out[:, hop])
+                before = out[hop - 2] if hop > 1 else columns
+                torch.addmm(before, matrix, now, beta=-1, alpha=2, out=out[hop])
             else:
-                torch.mm(matrix, now, out=out[:, hop])
+                torch.mm(matrix, now, out=out[hop])
 
     def _back(self, transpose: Tensor, columns: Tensor) -> Tensor:
         """Sum the transposed powers of one walk by Horner's or Clenshaw's scheme."""
         if not self._n_hops:
-            return torch.zeros_like(columns.sum(dim=1))
-        before, after = None, columns[:, -1]
+            return columns.new_zeros(columns.shape[1:])
+        before, after = None, columns[-1]
         for hop in reversed(range(self._n_hops - 1)):
             twice = 2 if self._series == "chebyshev" else 1
-            step = torch.addmm(columns[:, hop], transpose, after, alpha=twice)
+            step = torch.addmm(columns[hop], transpose, after, alpha=twice)
             if self._series == "chebyshev" and before is not None:
                 step -= before
             before, after = after, step
@@ -177,7 +175,7 @@ class Supports:
         return pairs[0][0].shape[0] != self.n_nodes or self.n_supports == 1
 
     def _multiply_out(self, fill: float) -> sparse.csr_array | None:
-        """Return all supports in one (N * S, N) matrix, or None if they take too many terms."""
+        """Return all supports in one (S * N, N) matrix, or None if they take too many terms."""
         most = fill * self._n_hops * sum(walk.nnz for walk in self._walks) + self.n_nodes
         parts = [sparse.eye_array(self.n_nodes, format="csr")] if self._identity else []
         for walk in self._walks:
@@ -193,9 +191,7 @@ class Supports:
                     return None
         if not parts:
             return sparse.csr_array((0, self.n_nodes))
-        whole = sparse.vstack(parts, format="csr")
-        by_node = np.arange(len(parts) * self.n_nodes).reshape(len(parts), -1).T.ravel()
-        return sparse.csr_array(whole[by_node])
+        return sparse.csr_array(sparse.vstack(parts, format="csr"))
 
 
 class _Product(torch.autograd.Function):
@@ -203,7 +199,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, columns: Tensor, supports: Supports) -> Tensor:
-        """Return (N, S, C)."""
+        """Return (S, N, C)."""
         ctx.supports = supports
         return supports.product(columns)
 

@@ -361,9 +361,9 @@ def _rows(x: Tensor, graph: Supports | None, *, only_mixed: bool = False) -> Ten
     if not only_mixed:
         parts.append(lying)
     if graph is not None and graph.n_supports:
-        mixed = graph(x.permute(2, 1, 3, 0).reshape(n_nodes, -1))  # (N, S, T * F * B)
-        mixed = mixed.view(n_nodes, graph.n_supports, n_steps, size, n_batch)
-        parts.append(mixed.permute(2, 1, 3, 0, 4).flatten(1, 2))  # (T, S * F, N, B)
+        mixed = graph(x.permute(2, 1, 3, 0).reshape(n_nodes, -1))  # (S, N, T * F * B)
+        mixed = mixed.view(graph.n_supports, n_nodes, n_steps, size, n_batch)
+        parts.append(mixed.permute(2, 0, 3, 1, 4).flatten(1, 2))  # (T, S * F, N, B)
     return torch.cat(parts, dim=1).flatten(2)
 
 

@@ -76,7 +76,7 @@ class _LSTM(torch.autograd.Function):
                 cells.append(cell)
                 gates.append(now)
         if keep:
-            ctx.save_for_backward(weight, peepholes, record.seen, *cells, *gates)
+            ctx.save_for_backward(weight, peepholes, *record.seen, *cells, *gates)
             ctx.memory, ctx.n_rows = memory, record.n_rows
         return out, out[-1].clone(), cell.clone()
 
@@ -86,17 +86,18 @@ class _LSTM(torch.autograd.Function):
         ctx: Any, d_out: Tensor | None, d_h: Tensor | None, d_c: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Go through time backwards."""
-        weight, peepholes, seen, *saved = ctx.saved_tensors
-        cells, gates = saved[: len(seen) + 1], saved[len(seen) + 1 :]
+        weight, peepholes, *saved = ctx.saved_tensors
+        n_steps = len(saved) // 3  # one more of the cells
+        seen, cells, gates = saved[:n_steps], saved[n_steps : 2 * n_steps + 1], saved[-n_steps:]
         size, n_rows = len(weight) // 4, ctx.n_rows
         d_weight = torch.zeros_like(weight)
         d_peepholes = None if peepholes is None else torch.zeros_like(peepholes)
         wants_rows = ctx.needs_input_grad[2]
-        d_rows = seen.new_empty(len(seen), n_rows, seen.shape[2]) if wants_rows else None
+        d_rows = seen[0].new_empty(n_steps, n_rows, seen[0].shape[1]) if wants_rows else None
         d_gates = torch.empty_like(gates[0])
         d_h = torch.zeros_like(cells[0]) if d_h is None else d_h.clone()
         d_c = torch.zeros_like(cells[0]) if d_c is None else d_c.clone()
-        for t in reversed(range(len(seen))):
+        for t in reversed(range(n_steps)):
             if d_out is not None:
                 d_h += d_out[t]
             d_c = _step_back(gates[t], peepholes, cells[t : t + 2], d_h, d_c, d_gates)
@@ -105,7 +106,7 @@ class _LSTM(torch.autograd.Function):
             if d_rows is not None:
                 d_rows[t] = times(weight[:, :n_rows].T, d_gates)
             if t == 0 and ctx.from_zero:
-                d_weight[:, :n_rows] += times(d_gates, seen[0, :n_rows].T)
+                d_weight[:, :n_rows] += times(d_gates, seen[0][:n_rows].T)
                 return d_weight, d_peepholes, d_rows, None, None, None
             d_weight += times(d_gates, seen[t].T)
             d_h = ctx.memory.gather(times(weight[:, n_rows:].T, d_gates), size)

@@ -32,40 +32,58 @@ class Memory:
         size = len(state)
         out[:size] = state
         if self.supports is not None:
-            columns = state.view(size, self.n_nodes, self.n_batch).transpose(0, 1)
-            mixed = self.supports.product(columns.reshape(self.n_nodes, -1))
-            mixed = mixed.view(self.n_nodes, -1, size, self.n_batch).permute(1, 2, 0, 3)
-            out[size:].view(mixed.shape).copy_(mixed)
+            columns = _swapped(state.view(1, size, self.n_nodes, self.n_batch))
+            mixed = self.supports.product(columns.view(self.n_nodes, -1))
+            mixed = mixed.view(-1, self.n_nodes, size, self.n_batch)
+            _swapped(mixed, out=out[size:].view(-1, size, self.n_nodes, self.n_batch))
 
     def gather(self, gradient: Tensor, size: int) -> Tensor:
         """Return the gradient of a state from that of all it was spread to."""
         if self.supports is None:
             return gradient
-        mixed = gradient[size:].view(-1, size, self.n_nodes, self.n_batch).permute(2, 0, 1, 3)
-        columns = mixed.reshape(self.n_nodes, self.n_supports - 1, size * self.n_batch)
-        back = self.supports.transposed_product(columns)
-        back = back.view(self.n_nodes, size, self.n_batch).transpose(0, 1)
-        return gradient[:size] + back.reshape(size, -1)
+        mixed = _swapped(gradient[size:].view(-1, size, self.n_nodes, self.n_batch))
+        back = self.supports.transposed_product(mixed.flatten(2))
+        back = _swapped(back.view(1, self.n_nodes, size, self.n_batch))
+        return back.view(size, -1).add_(gradient[:size])
+
+
+def _swapped(values: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return (S, P, Q, B) as (S, Q, P, B), laid out anew."""
+    n, p, q, n_batch = values.shape
+    out = values.new_empty(n, q, p, n_batch) if out is None else out
+    if n_batch > 1:
+        return out.copy_(values.transpose(1, 2))
+    for one, other in zip(values, out, strict=True):  # torch is quick with plain matrices only
+        other.view(q, p).copy_(one.view(p, q).T)
+    return out
 
 
 class Record:
-    """Inputs of every step (T, R + S * D, N * B): kept for the way back, else one step's only."""
+    """Inputs of every step, (R + S * D, N * B) each: kept for the way back, else one step's only.
+
+    Each step has a block of its own, which is reused sooner than one of all steps.
+    """
 
     def __init__(self, rows: Tensor, memory: Memory, size: int, *, keep: bool) -> None:
-        n_steps, self.n_rows, n_columns = rows.shape
-        n_all = self.n_rows + memory.n_supports * size
-        self.seen = rows.new_empty(n_steps if keep else 1, n_all, n_columns)
+        self.n_rows = rows.shape[1]
+        self.seen: list[Tensor] = []
+        self._shape = (self.n_rows + memory.n_supports * size, rows.shape[2])
         self._memory = memory
         self._keep = keep
         self._rows = rows
-        if keep:
-            self.seen[:, : self.n_rows] = rows
+
+    @property
+    def n_bytes(self) -> int:
+        """What all steps take."""
+        rows, (n_all, n_columns) = self._rows, self._shape
+        return len(rows) * n_all * n_columns * rows.element_size()
 
     def write(self, step: int, state: Tensor | None) -> Tensor:
         """Return the inputs of a step; without a state only its rows."""
-        seen = self.seen[step if self._keep else 0]
-        if not self._keep:
-            seen[: self.n_rows] = self._rows[step]
+        if self._keep or not self.seen:
+            self.seen.append(self._rows.new_empty(self._shape))
+        seen = self.seen[-1]
+        seen[: self.n_rows] = self._rows[step]
         if state is None:
             if self._keep:
                 seen[self.n_rows :] = 0

@@ -10,7 +10,7 @@ import torch
 from peers import peer
 from torch import Tensor, nn
 
-from stgraph.models.recurrent import A3TGCN, DCRNN, GCLSTM, TGCN, GConvLSTM, products
+from stgraph.models.recurrent import A3TGCN, DCRNN, GCLSTM, TGCN, GConvLSTM, gru, products
 
 N, B, T, F, D = 7, 3, 4, 2, 5
 LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -103,12 +103,19 @@ def test_without_weights_every_edge_weighs_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("from_state", [True, False])
-def test_the_backward_by_hand_is_that_of_finite_differences(name: str, from_state: bool) -> None:
-    """Protects every path of the gradient: inputs, states, weights; from each of the outputs."""
+@pytest.mark.parametrize(("n_batch", "large"), [(2, 1 << 30), (2, 0), (1, 0)])
+def test_the_backward_by_hand_is_that_of_finite_differences(
+    monkeypatch, name: str, from_state: bool, n_batch: int, large: int
+) -> None:
+    """Protects every path of the gradient: inputs, states, weights; from each of the outputs.
+
+    Those of large graphs as well: one window, and what is spread again instead of kept.
+    """
+    monkeypatch.setattr(gru, "_LARGE", large)
     ours = both(name)[0].double()
     edges, weight = random_graph()
-    x = torch.randn(2, 3, N, F, dtype=torch.float64, requires_grad=True)
-    start = torch.randn(2, 2, N, D, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(n_batch, 3, N, F, dtype=torch.float64, requires_grad=True)
+    start = torch.randn(2, n_batch, N, D, dtype=torch.float64, requires_grad=True)
     is_lstm = "LSTM" in name
 
     def run(x: Tensor, start: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
