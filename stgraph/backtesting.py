@@ -107,6 +107,7 @@ def backtest(
     n_folds: int = 4,
     test_fraction: float = 0.4,
     holidays: str | None = None,
+    use_seasons: bool = True,
     head: HeadConfig | None = None,
     train: TrainConfig | None = None,
     baselines: Sequence[str] = SIMPLE_BASELINES,
@@ -117,7 +118,7 @@ def backtest(
     ----------
     graph
         The signal.
-    model, options, window, horizon, holidays, head, train
+    model, options, window, horizon, holidays, use_seasons, head, train
         As for `fit`.
     n_folds
         How often the model is fitted; each fold is tested on the block after it.
@@ -145,6 +146,7 @@ def backtest(
             model=model,
             options=options,
             holidays=holidays,
+            use_seasons=use_seasons,
             head=head,
             train=train,
             split=split,

@@ -15,6 +15,8 @@ from stgraph.errors import TrainingError
 from stgraph.models.predictor import Predictor
 from stgraph.windows import Windows
 
+# torch has a class for a lack on GPUs only, and not for all of them
+_LACKS = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 _BACKWARD = 2.0  # measured: gradients and passing arrays take about as much as what is kept
 
 
@@ -79,11 +81,11 @@ def saying_what_to_do_without_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch has a class for a lack on GPUs only
-        lacks = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not lacks and "can't allocate memory" not in str(error):
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
+            words in str(error) for words in _LACKS
+        ):
             raise
         raise TrainingError(
-            f"training needs more memory than there is: {error}; lower `train.memory_gb`, "
+            f"fitting needs more memory than there is: {error}; lower `train.memory_gb`, "
             "`train.batch_size` or the sizes of the model"
         ) from error

@@ -25,7 +25,7 @@ from stgraph._optional import require
 from stgraph.allocator import keep_freed_memory
 from stgraph.config import TrainConfig
 from stgraph.errors import CheckpointError, OutputError, STGraphError, TrainingError
-from stgraph.footprint import count_parts, saying_what_to_do_without_memory
+from stgraph.footprint import count_parts
 from stgraph.models.predictor import Predictor
 from stgraph.tensor_files import read_training_state, write_training_state
 from stgraph.windows import Batch, Windows
@@ -67,7 +67,7 @@ def learn(
     CheckpointError
         `resume` finds the state of another job.
     TrainingError
-        The loss is not finite, or there is too little memory.
+        The loss is not finite.
     OutputError
         The training state or logs cannot be written.
     """
@@ -77,7 +77,6 @@ def learn(
         stack.enter_context(_writing(folder))
         _check_resume(folder, job, resume=resume)
         stack.enter_context(_quiet_lightning())
-        stack.enter_context(saying_what_to_do_without_memory())
         task = _Task(predictor, train, learning, job)
         # the last state is kept last, so that it knows about the best one
         keepers = [_keeper(folder, "last", monitor=None)]

@@ -10,6 +10,7 @@ blocks of windows that they were not fitted to, and the rest stays with the best
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import itertools
@@ -29,7 +30,7 @@ from stgraph.blending import Judge, fit_weights
 from stgraph.checkpoint import load_forecaster, save_forecaster
 from stgraph.config import HeadConfig, TrainConfig
 from stgraph.errors import CheckpointError, InputError, MissingExtraError, TrainingError
-from stgraph.footprint import saying_what_to_do_without_memory
+from stgraph.footprint import count_parts, saying_what_to_do_without_memory
 from stgraph.forecasting import Forecaster
 from stgraph.graph import FloatArray
 from stgraph.models.build import build_predictor
@@ -135,15 +136,18 @@ class Bench:
         began = time.perf_counter()
         try:
             forecaster = self._fit(member, train)
+            if len(self.judge.windows):
+                with saying_what_to_do_without_memory():
+                    trial.errors = self.judge.errors(forecaster.predictor)
+                    trial.score = self.judge.score(trial.errors)
         except CheckpointError:
             raise
         except (InputError, MissingExtraError, TrainingError) as error:
             trial.why_not = str(error)
+        if trial.why_not:
+            _let_go()
             trial.seconds = time.perf_counter() - began
             return trial
-        if len(self.judge.windows):
-            trial.errors = self.judge.errors(forecaster.predictor)
-            trial.score = self.judge.score(trial.errors)
         # what was fitted before a kill has taken its time, too
         trial.seconds = max(time.perf_counter() - began, float(forecaster.notes["fit_seconds"]))
         if np.isnan(trial.score):
@@ -302,12 +306,15 @@ def _within(left: float, member: Member, bench: Bench) -> _Trial:
         return _Trial(member, "no time was left")
     if is_point:
         return bench.try_out(member)
-    began = time.perf_counter()
+    began, why_not = time.perf_counter(), ""
     try:
         with saying_what_to_do_without_memory():
             per_epoch = _seconds_per_epoch(prepared, member, bench.head, train)
     except (InputError, TrainingError) as error:
-        return _Trial(member, str(error))
+        why_not = str(error)
+    if why_not:
+        _let_go()
+        return _Trial(member, why_not, seconds=time.perf_counter() - began)
     probed = time.perf_counter() - began
     n_epochs = min(train.max_epochs, int(_MARGIN * (left - probed) / per_epoch))
     needed = min(_LEAST_EPOCHS, train.max_epochs)
@@ -330,10 +337,15 @@ def _seconds_per_epoch(
     """Return about how long an epoch takes, from one batch after another one to warm up."""
     on_gpu = train.device == "cuda" or (train.device == "auto" and torch.cuda.is_available())
     learning, tuning = prepared.learning, prepared.tuning
-    size = min(learning.at_once(most=train.batch_size), len(learning))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
-        predictor = _build(prepared, member, head).to("cuda" if on_gpu else "cpu")
+        predictor = _build(prepared, member, head)
+        # in as many parts as training does it
+        n_parts = count_parts(
+            predictor, learning, batch_size=train.batch_size, memory_gb=train.memory_gb
+        )
+        size = min(-(-train.batch_size // n_parts), len(learning))
+        predictor.to("cuda" if on_gpu else "cpu")
         for _ in range(2):
             began = time.perf_counter()
             batch = learning.__getitems__(range(size))
@@ -344,6 +356,13 @@ def _seconds_per_epoch(
             seconds = time.perf_counter() - began
     # looking at a validation window takes about a third of learning from a window
     return seconds / size * (len(learning) + len(tuning) / 3)
+
+
+def _let_go() -> None:
+    """Give back what a failed fit still holds: its error and its frames point at each other."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _build(prepared: Prepared, member: Member, head: HeadConfig) -> Predictor:

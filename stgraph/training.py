@@ -14,6 +14,7 @@ import torch
 from stgraph.calibration import Calibration, fit_calibration
 from stgraph.config import HeadConfig, ModelConfig, TrainConfig
 from stgraph.errors import InputError
+from stgraph.footprint import saying_what_to_do_without_memory
 from stgraph.forecasting import Forecaster, instants
 from stgraph.graph import BoolArray, FloatArray, STGraph
 from stgraph.inputs import Inputs, Source, fit_inputs
@@ -155,13 +156,11 @@ def fit(
     CheckpointError
         `resume` finds the state of another job.
     TrainingError
-        The loss is not finite.
+        The loss is not finite, or there is too little memory.
     OutputError
         The training state or logs cannot be written into `folder`.
     """
     _check_model(model)  # before anything takes time
-    if model == "seasonal_naive" and not use_seasons:
-        raise InputError("seasonal_naive repeats the last season; leave `use_seasons` on for it")
     prepared = prepare(
         graph,
         window=window,
@@ -205,20 +204,22 @@ def fit_prepared(
     predictor: Predictor | Blend
     members: tuple[Member, ...] = ()
     notes: dict[str, Any] = {"seed": train.seed}
-    if model in BLENDS:
-        blended = _fit_blend(prepared, model, options, head, train, where, resume=resume)
-        predictor, members = blended.predictor, blended.members
-        notes["tried"] = list(blended.tried)
-    else:
-        predictor = _fit_model(prepared, model, options, head, train, where, resume=resume)
-    predictor.eval()
+    with saying_what_to_do_without_memory():
+        if model in BLENDS:
+            blended = _fit_blend(prepared, model, options, head, train, where, resume=resume)
+            predictor, members = blended.predictor, blended.members
+            notes["tried"] = list(blended.tried)
+        else:
+            predictor = _fit_model(prepared, model, options, head, train, where, resume=resume)
+        predictor.eval()
+        calibration = calibrate(predictor, head, prepared.tuning, prepared.inputs)
     fitted_until, tuned_until = instants(prepared.graph, prepared.split)
     return Forecaster(
         model=model,
         options=options,
         inputs=prepared.inputs,
         predictor=predictor,
-        calibration=calibrate(predictor, head, prepared.tuning, prepared.inputs),
+        calibration=calibration,
         node_ids=prepared.graph.node_ids,
         layout=prepared.layout,
         fitted_until=fitted_until,
@@ -252,6 +253,8 @@ def _fit_model(
 ) -> Predictor:
     """Return a fitted model: trained, or solved in closed form."""
     learning, tuning = prepared.learning, prepared.tuning
+    if model == "seasonal_naive" and not prepared.inputs.use_seasons:
+        raise InputError("seasonal_naive repeats the last season; leave `use_seasons` on for it")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         predictor = build_predictor(

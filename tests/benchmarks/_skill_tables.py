@@ -104,7 +104,8 @@ def print_tables(results: Results, names: Iterable[str]) -> None:
 
 def _rank(line: Line) -> tuple[int, str]:
     """Return the place of a model in a table; with other settings it stands below itself."""
-    return MODELS.index(line["model"].split()[0]), line["model"]
+    name = line["model"].split()[0]
+    return MODELS.index(name) if name in MODELS else len(MODELS), line["model"]
 
 
 def table_of(lines: Sequence[Line], steps: Sequence[int]) -> str:

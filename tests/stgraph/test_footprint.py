@@ -77,6 +77,12 @@ def test_a_lack_of_memory_says_what_helps(lack) -> None:
         lack()
 
 
+@pytest.mark.parametrize("words", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when"])
+def test_lacks_without_a_class_are_known_by_their_words(words: str) -> None:
+    with pytest.raises(TrainingError, match="needs more"), saying_what_to_do_without_memory():
+        raise RuntimeError(words)
+
+
 def test_other_errors_are_not_about_memory() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be"), saying_what_to_do_without_memory():
         torch.ones(2, 3) @ torch.ones(2, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -327,7 +328,7 @@ def test_a_network_whose_training_fails_does_not_end_the_others(make_signal, mon
     assert [member.name for member in forecaster.members] == ["persistence"]
 
 
-@pytest.mark.parametrize("when", ["_seconds_per_epoch", "learn"])
+@pytest.mark.parametrize("when", ["_seconds_per_epoch", "learn", "choose_trust"])
 def test_a_network_too_large_for_the_machine_does_not_end_the_others(
     make_signal, monkeypatch, when: str
 ) -> None:
@@ -337,13 +338,31 @@ def test_a_network_too_large_for_the_machine_does_not_end_the_others(
     def swallow(*_: Any, **__: Any) -> None:
         torch.empty(1 << 50)  # really asked for, and refused by the system
 
-    place = {"learn": (learning, "count_parts"), "_seconds_per_epoch": (selection, when)}[when]
-    monkeypatch.setattr(*place, swallow)
+    place = {"learn": learning, "_seconds_per_epoch": selection, "choose_trust": training}[when]
+    monkeypatch.setattr(place, "count_parts" if when == "learn" else when, swallow)
     forecaster = auto(make_signal(4, 24 * 10), "persistence", "identity_mlp")
     why_not = forecaster.notes["tried"][1]["why_not"]
-    assert why_not.startswith("training needs more memory than there is: ")
+    assert why_not.startswith("fitting needs more memory than there is: ")
     assert "lower `train.memory_gb`" in why_not
     assert [member.name for member in forecaster.members] == ["persistence"]
+
+
+def test_a_network_that_failed_holds_no_memory(make_signal, monkeypatch) -> None:
+    """The next candidate needs what the last one had no room for."""
+    from stgraph.models.predictor import Predictor
+
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def swallow(self: Any, batch: Any) -> None:
+        mine = torch.ones(1000)
+        held.append(weakref.ref(mine))
+        torch.empty(1 << 50)
+
+    monkeypatch.setattr(Predictor, "loss", swallow)
+    forecaster = auto(make_signal(4, 24 * 10), "persistence", "identity_mlp")
+    assert forecaster.notes["tried"][1]["why_not"].startswith("fitting needs more memory")
+    assert held
+    assert [ref() for ref in held] == [None] * len(held)
 
 
 def test_forecasts_that_are_no_numbers_do_not_count(make_signal, monkeypatch) -> None:

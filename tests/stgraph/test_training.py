@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from stgraph import learning, tensor_files
-from stgraph.config import TrainConfig
+from stgraph.config import ModelConfig, TrainConfig
 from stgraph.errors import CheckpointError, InputError, OutputError, TrainingError
 from stgraph.forecasting import Forecaster
 from stgraph.graph import Feature, STGraph
@@ -257,6 +257,20 @@ def test_the_state_of_another_job_is_refused(make_signal, tmp_path, other, where
     with pytest.raises(CheckpointError, match=f"state of another job, which differs in {where}"):
         trained(graph, folder=tmp_path, max_epochs=1, resume=True, **other)
     assert (tmp_path / "training" / "last.safetensors").read_bytes() == state
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "seasonal_naive",
+        ModelConfig(name="seasonal_naive"),
+        ModelConfig(name="ensemble", options={"members": ["seasonal_naive", "persistence"]}),
+    ],
+)
+def test_last_season_cannot_be_repeated_where_it_is_not_read(make_signal, model) -> None:
+    """Else the profile would be called seasonal naive."""
+    with pytest.raises(InputError, match="leave `use_seasons` on"):
+        fit(make_signal(4, 24 * 10), model=model, window=6, horizon=4, use_seasons=False)
 
 
 def test_the_state_of_other_data_is_refused(make_signal, tmp_path) -> None:

@@ -101,6 +101,25 @@ def test_without_weights_every_edge_weighs_one(name: str) -> None:
     torch.testing.assert_close(ours(x, edges)[0], ours(x, edges, torch.ones(edges.shape[1]))[0])
 
 
+def test_of_large_graphs_the_reset_states_are_not_kept(monkeypatch) -> None:
+    """Protects memory: at 100,000 nodes both records of a GRU would take over 3 GB."""
+    edges, weight = random_graph()
+    layer, x = both("DCRNN")[0], torch.randn(B, T, N, F)
+    n_kept = []
+    for large in (1 << 30, 0):
+        monkeypatch.setattr(gru, "_LARGE", large)
+        kept: list[Tensor] = []
+
+        def note(tensor: Tensor, kept: list[Tensor] = kept) -> Tensor:
+            kept.append(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            layer(x, edges, weight)
+        n_kept.append(len(kept))
+    assert n_kept[0] - n_kept[1] == T
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("from_state", [True, False])
 @pytest.mark.parametrize(("n_batch", "large"), [(2, 1 << 30), (2, 0), (1, 0)])
