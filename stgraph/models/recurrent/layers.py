@@ -257,7 +257,9 @@ class A3TGCN(nn.Module):
         super().__init__()
         self.cell = TGCN(in_channels, out_channels, improved=improved)
         self.score = nn.Sequential(
-            nn.Linear(out_channels, out_channels), nn.Tanh(), nn.Linear(out_channels, 1)
+            nn.Linear(out_channels, out_channels),
+            nn.Tanh(),
+            nn.Linear(out_channels, 1, bias=False),  # a constant would move no weight
         )
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
