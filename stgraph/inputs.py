@@ -50,7 +50,7 @@ class Inputs:
     scaler: Scaler  # (1 or N, F)
     lower: FloatArray  # (C,) forecasts are cut off here: 0 where no reading was below it
     profile: Profile | None = None
-    season_steps: int = 0  # a week or a day in steps; 0 = the signal has no season, or is not asked
+    season_steps: int = 0  # a week or a day in steps; 0 = it has no season, or none is read
     profile_share: float = 1.0  # expected = share * profile + (1 - share) * recent
     length_scale: float | None = None  # metres over which neighbours by length matter; see windows
     holidays: str | None = None
